@@ -1,0 +1,100 @@
+/*
+ * The tables in which a guest reads what machine it is on: MP table, SMBIOS,
+ * ACPI.  What they say is taken from the devices that are there.
+ */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "cmd/bhyve/machine_impl.h"
+#include "firmware/acpi/acpi.h"
+#include "firmware/mptable.h"
+#include "firmware/smbios/smbios.h"
+#include "pci/pci.h"
+#include "vm/platform.h"
+
+/* Without functions that have an interrupt pin there are no routes to tell. */
+static int
+machine_acpi(struct vm *vm, struct err *err)
+{
+	struct acpi_bus *buses = xcalloc(PCI_BUSES, sizeof(*buses));
+	struct acpi_params params = {
+		.cpus = vm_vcpus(vm),
+		.hpet = true,
+		.buses = buses,
+	};
+	bool used[PCI_BUSES] = { true };
+	struct acpi_tables tables;
+	struct device *dev = NULL;
+	int r;
+
+	while ((dev = device_next(vm, dev)) != NULL) {
+		const struct pci_func *func = device_self(dev);
+
+		if (device_model(dev)->pci_help == NULL)
+			continue;
+		used[func->addr.bus] = true;
+		if (strcmp(device_model(dev)->name, "lpc") == 0) {
+			params.lpc = true;
+			params.lpc_slot = func->addr.slot;
+			params.lpc_func = func->addr.func;
+			params.coms = 0xf;
+		}
+	}
+	for (unsigned bus = 0; bus < PCI_BUSES; bus++) {
+		if (used[bus])
+			buses[params.bus_count++].number = (uint8_t)bus;
+	}
+	buses[0].io.base = PLAT_PCI_IO_BASE;
+	buses[0].io.len = PLAT_PCI_IO_END - PLAT_PCI_IO_BASE;
+	buses[0].mem32.base = PLAT_PCI_MEM32_BASE;
+	buses[0].mem32.len = PLAT_PCI_MEM32_END - PLAT_PCI_MEM32_BASE;
+	acpi_build(&params, &tables);
+	r = acpi_install(vm_mem(vm), &tables, err);
+	acpi_tables_fini(&tables);
+	free(buses);
+	return r;
+}
+
+static int
+machine_smbios(struct vm *vm, struct err *err)
+{
+	struct smbios_params params;
+	int r = smbios_params_from_config(vm_config(vm), &params, err);
+
+	params.lowmem = mem_lowmem(vm_mem(vm));
+	params.highmem = mem_highmem(vm_mem(vm));
+	params.sockets = vm_params(vm)->sockets;
+	params.cores = vm_params(vm)->cores;
+	params.threads = vm_params(vm)->threads;
+	if (r == 0)
+		r = smbios_install(vm_mem(vm), &params, err);
+	smbios_params_fini(&params);
+	return r;
+}
+
+int
+machine_tables(struct vm *vm, gpa_t *rsdp, struct err *err)
+{
+	const struct mptable_params mptable = { .cpus = vm_vcpus(vm) };
+	struct config *root = vm_config(vm);
+	bool acpi, acpi_in_memory, mp;
+	int r = config_bool(root, "acpi_tables", true, &acpi, err);
+
+	if (r == 0)
+		r = config_bool(root, "acpi_tables_in_memory", true,
+		    &acpi_in_memory, err);
+	if (r == 0)
+		r = config_bool(root, "x86.mptable", true, &mp, err);
+	if (r == 0 && mp)
+		r = mptable_install(vm_mem(vm), &mptable, err);
+	if (r == 0)
+		r = machine_smbios(vm, err);
+	if (r < 0)
+		return r;
+	*rsdp = 0;
+	if (acpi && acpi_in_memory) {
+		r = machine_acpi(vm, err);
+		*rsdp = PLAT_ACPI_BASE;
+	}
+	return r;
+}
