@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdlib.h>
 
 #include "base/util.h"
 #include "test/bench.h"
@@ -62,6 +63,51 @@ survives_a_round_trip(void **state)
 	assert_int_equal(bench_in16(b, ELCR), 0x42a8);
 }
 
+/* Lines come and go at the 8259A pair while their sensing changes. */
+static void
+mid_activity_round_trips(void **state)
+{
+	static const uint8_t master[] = { 0x20, 0x04, 0x01, 0x00 };
+	static const uint8_t slave[] = { 0x28, 0x02, 0x01, 0x00 };
+	struct irq_line lines[IRQ_ISA_LINES];
+	struct bench *b = *state;
+
+	srandom(3);
+	bench_out8(b, 0x20, 0x11);
+	bench_out8(b, 0xa0, 0x11);
+	for (unsigned i = 0; i < ARRAY_SIZE(master); i++) {
+		bench_out8(b, 0x21, master[i]);
+		bench_out8(b, 0xa1, slave[i]);
+	}
+	for (unsigned i = 0; i < IRQ_ISA_LINES; i++)
+		irq_line_init(&lines[i], vm_irq_chip(b->vm), i);
+	for (unsigned i = 0; i < 100; i++) {
+		for (unsigned j = 0; j < 20; j++) {
+			switch (random() % 5) {
+			case 0:
+				bench_out8(b, ELCR + random() % 2,
+				    (uint8_t)random());
+				break;
+			case 1:
+				bench_out16(b, ELCR, (uint16_t)random());
+				break;
+			case 2:
+				irq_line_set(&lines[random() % IRQ_ISA_LINES],
+				    random() % 2);
+				break;
+			case 3:
+				if (bench_intr(b))
+					(void)bench_intack(b);
+				break;
+			case 4:
+				bench_out8(b, random() % 2 ? 0x20 : 0xa0, 0x20);
+				break;
+			}
+		}
+		bench_round_trip(b);
+	}
+}
+
 static void
 forged_state_is_refused(void **state)
 {
@@ -86,4 +132,5 @@ hammered(void **state)
 
 BENCH_MAIN("", BENCH_TEST(reset_values), BENCH_TEST(hardwired_lines_stay_edge),
     BENCH_TEST(wired_levels), BENCH_TEST(survives_a_round_trip),
-    BENCH_TEST(forged_state_is_refused), BENCH_TEST(hammered))
+    BENCH_TEST(mid_activity_round_trips), BENCH_TEST(forged_state_is_refused),
+    BENCH_TEST(hammered))
