@@ -38,6 +38,17 @@ lock_take(struct lock *lock)
 	    memory_order_relaxed);
 }
 
+/* Take it if it is free: whether it was. */
+static inline bool
+lock_try(struct lock *lock)
+{
+	if (pthread_mutex_trylock(&lock->mutex) != 0)
+		return false;
+	atomic_store_explicit(&lock->holder, pthread_self(),
+	    memory_order_relaxed);
+	return true;
+}
+
 static inline void
 lock_drop(struct lock *lock)
 {
