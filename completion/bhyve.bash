@@ -39,7 +39,8 @@ _bhyve()
 	-o)
 		words="name= cpus= sockets= cores= threads= memory.size=
 		    memory.wired= memory.hugepages= memory.guest_in_core=
-		    engine= acpi_tables= config.dump= rtc.use_localtime= uuid=
+		    engine= cpu= jit.cache_size= jit.chain= jit.native=
+		    jit.dump= jit.perf_map= statistics= acpi_tables= config.dump= rtc.use_localtime= uuid=
 		    boot.kernel= boot.protocol= boot.cmdline= boot.initrd=
 		    boot.modules= x86.mptable= x86.strictio= x86.strictmsr=
 		    x86.vmexit_on_pause= x86.x2apic= lpc.com1.path="

@@ -15,6 +15,8 @@
 
 static const struct engine_ops *const engines[] = {
 	&engine_kvm_ops,
+	&engine_jit_ops,
+	&engine_interp_ops,
 };
 
 /* What "auto" tells when no engine would have it. */
@@ -32,7 +34,7 @@ engine_register(const struct engine_ops *ops)
 const char *
 engine_names(void)
 {
-	return "kvm, " AUTO;
+	return "kvm, jit, interp, " AUTO;
 }
 
 static const struct engine_ops *
@@ -204,4 +206,11 @@ engine_time_start(struct engine *engine)
 {
 	if (engine->ops->time_start != NULL)
 		engine->ops->time_start(engine);
+}
+
+void
+engine_stats(struct engine *engine, engine_stat_fn *fn, void *arg)
+{
+	if (engine->ops->stats != NULL)
+		engine->ops->stats(engine, fn, arg);
 }

@@ -49,6 +49,17 @@ struct engine_msi {
 	uint32_t data;
 };
 
+/* A software engine: what processor it is, and how to look into it. */
+struct engine_soft {
+	const char *cpu_model; /* NULL: the default */
+	uint64_t cache_size;   /* bytes of translated code; 0: the default */
+	bool no_chain; /* jit: every jump comes back to the dispatcher */
+	bool
+	    no_native; /* jit: jumps and the stack only, the rest interpreted */
+	bool perf_map; /* write /tmp/perf-PID.map, for perf(1) */
+	const char *dump; /* file for guest code beside host code, or NULL */
+};
+
 struct engine_params {
 	struct mem *mem; /* borrowed: outlives the engine */
 	struct engine_host host;
@@ -57,6 +68,7 @@ struct engine_params {
 	bool x2apic;                      /* -x: APICs start in x2APIC mode */
 	bool strict_msr;    /* an MSR nobody knows raises #GP; else reads 0 */
 	bool exit_on_pause; /* -P: PAUSE gives the core away */
+	struct engine_soft soft;
 };
 
 /* Why engine_run() came back. */
@@ -140,5 +152,13 @@ int engine_irqfd(struct engine *engine, int fd, const struct engine_msi *msi);
  */
 void engine_time_stop(struct engine *engine);
 void engine_time_start(struct engine *engine);
+
+/*
+ * What an engine counts, one call a counter, vCPU by vCPU; -1: of the whole
+ * engine.  Any thread; the numbers are as of a moment ago.
+ */
+typedef void engine_stat_fn(void *arg, int vcpu, const char *name,
+    uint64_t value);
+void engine_stats(struct engine *engine, engine_stat_fn *fn, void *arg);
 
 #endif

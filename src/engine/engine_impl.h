@@ -35,6 +35,7 @@ struct engine_ops {
 	    const struct engine_msi *msi);
 	void (*time_stop)(struct engine *engine);
 	void (*time_start)(struct engine *engine);
+	void (*stats)(struct engine *engine, engine_stat_fn *fn, void *arg);
 };
 
 /* Every engine begins with these. */
@@ -48,7 +49,8 @@ struct engine_vcpu {
 	unsigned id;
 };
 
-extern const struct engine_ops engine_kvm_ops;
+extern const struct engine_ops engine_kvm_ops, engine_jit_ops,
+    engine_interp_ops;
 
 /*
  * An engine for the bench: it runs nothing and records what it is told.  Only

@@ -163,6 +163,7 @@ vm_new(const struct vm_params *params, struct vm **vmp, struct err *err)
 	vm->name = xstrdup(params->name);
 	vm->params.name = vm->name;
 	vm->params.engine = NULL; /* borrowed; engine_name() knows */
+	vm->params.soft = (struct engine_soft) { 0 };
 	TAILQ_INIT(&vm->devices);
 	pthread_mutex_init(&vm->park_mutex, NULL);
 	pthread_cond_init(&vm->park_cond, NULL);
@@ -202,6 +203,7 @@ vm_new(const struct vm_params *params, struct vm **vmp, struct err *err)
 		.x2apic = params->x2apic,
 		.strict_msr = params->strict_msr,
 		.exit_on_pause = params->exit_on_pause,
+		.soft = params->soft,
 	};
 	error = engine_new(params->engine, &ep, &vm->engine, err);
 	if (error < 0)

@@ -37,6 +37,7 @@ struct vm_params {
 	struct config *config; /* the root; borrowed: outlives the machine */
 	struct loop *loop;     /* borrowed: outlives the machine */
 	const char *engine;    /* a name for engine_new() */
+	struct engine_soft soft;
 	unsigned vcpus;        /* 0: a bench, which has no CPU threads */
 	unsigned sockets, cores, threads;
 	uint64_t mem_size;

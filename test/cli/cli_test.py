@@ -416,6 +416,13 @@ ERRORS = [
      'fw_cfg items (-f) are not available'),
     ('NUMA', '-n id=0,size=1G -o boot.kernel={kernel} vm0', 4,
      'NUMA domains (-n) are not available'),
+    ('a processor that there is not',
+     '-o engine=jit -o cpu=z80 -o boot.kernel={kernel} vm0', 4,
+     'z80: unknown cpu model; there are: x86-64, x86-64-v2, x86-64-v3, '
+     'x86-64-v4, host'),
+    ('too little room for translated code',
+     '-o jit.cache_size=64K -o boot.kernel={kernel} vm0', 4,
+     "jit.cache_size: '64K' is not a size from 1M to 1G"),
     ('an unknown engine', '-o engine=steam -o boot.kernel={kernel} vm0', 4,
      None),
 ]

@@ -160,16 +160,34 @@ machine_topology(struct config *root, struct vm_params *params, struct err *err)
 	return 0;
 }
 
+/* Room for translated code: some blocks at least, and less than 2 GiB. */
+static int
+machine_cache_size(struct config *root, uint64_t *size, struct err *err)
+{
+	char *text;
+	int r = config_str(root, "jit.cache_size", "64M", &text, err);
+
+	if (r == 0 &&
+	    (parse_size(text, size) < 0 || *size < MIB || *size > GIB))
+		r = err_set(err, -EINVAL,
+		    "jit.cache_size: '%s' is not a size from 1M to 1G", text);
+	free(text);
+	return r;
+}
+
 static int
 machine_flags(struct config *root, struct vm_params *params, struct err *err)
 {
 	/* HLT leaves the guest in any case: no engine lets it burn a core. */
-	bool exit_on_hlt;
+	bool exit_on_hlt, chain, native;
 	const struct {
 		const char *key;
 		bool dflt;
 		bool *value;
 	} flags[] = {
+		{ "jit.chain", true, &chain },
+		{ "jit.native", true, &native },
+		{ "jit.perf_map", false, &params->soft.perf_map },
 		{ "memory.guest_in_core", false, &params->mem.in_core },
 		{ "memory.hugepages", false, &params->mem.hugepages },
 		{ "memory.wired", false, &params->mem.wired },
@@ -184,6 +202,11 @@ machine_flags(struct config *root, struct vm_params *params, struct err *err)
 	for (size_t i = 0; i < ARRAY_SIZE(flags) && r == 0; i++)
 		r = config_bool(root, flags[i].key, flags[i].dflt,
 		    flags[i].value, err);
+	if (r == 0) {
+		params->soft.no_chain = !chain;
+		params->soft.no_native = !native;
+		r = machine_cache_size(root, &params->soft.cache_size, err);
+	}
 	return r;
 }
 
@@ -230,7 +253,7 @@ machine_new(struct config *root, struct loop *loop, struct vm **vmp,
     struct err *err)
 {
 	struct vm_params params = { .config = root, .loop = loop };
-	char *name = NULL, *engine = NULL;
+	char *name = NULL, *engine = NULL, *cpu = NULL, *dump = NULL;
 	struct vm *vm = NULL;
 	gpa_t rsdp;
 	int r = machine_topology(root, &params, err);
@@ -245,10 +268,16 @@ machine_new(struct config *root, struct loop *loop, struct vm **vmp,
 		r = config_str(root, "name", "", &name, err);
 	if (r == 0)
 		r = config_str(root, "engine", "auto", &engine, err);
+	if (r == 0)
+		r = config_str(root, "cpu", NULL, &cpu, err);
+	if (r == 0)
+		r = config_str(root, "jit.dump", NULL, &dump, err);
 	if (r < 0)
 		goto out;
 	params.name = name;
 	params.engine = engine;
+	params.soft.cpu_model = cpu;
+	params.soft.dump = dump;
 	r = vm_new(&params, &vm, err);
 	if (r == 0)
 		r = machine_pin(vm, err);
@@ -270,5 +299,7 @@ machine_new(struct config *root, struct loop *loop, struct vm **vmp,
 out:
 	free(name);
 	free(engine);
+	free(cpu);
+	free(dump);
 	return r;
 }

@@ -9,12 +9,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "chipset/acpi_pm.h"
 #include "cmd/bhyve/machine.h"
 #include "cmd/bhyve/options.h"
@@ -71,6 +73,41 @@ run_catch_signals(struct run *run, struct err *err)
 	return r;
 }
 
+static void
+print_statistic(void *arg, int vcpu, const char *name, uint64_t value)
+{
+	FILE *file = arg;
+
+	if (vcpu >= 0)
+		(void)fprintf(file, "vcpu%d: ", vcpu);
+	(void)fprintf(file, "%s: %" PRIu64 "\n", name, value);
+}
+
+/*
+ * What the machine has counted, to the file that "statistics" names.  How the
+ * machine ended stays the exit status, whatever becomes of the file.
+ */
+static void
+write_statistics(struct config *root, struct vm *vm)
+{
+	struct err err;
+	FILE *file;
+	char *path;
+
+	if (config_str(root, "statistics", NULL, &path, &err) < 0) {
+		log_warn("%s", err.msg);
+		return;
+	}
+	if (path == NULL)
+		return;
+	file = fopen(path, "we");
+	if (file != NULL)
+		engine_stats(vm_engine(vm), print_statistic, file);
+	if (file == NULL || fclose(file) != 0)
+		log_warn("statistics: %s: %s", path, strerror(errno));
+	free(path);
+}
+
 /* The exit status; a sentence in err where it is EXIT_ERROR. */
 static int
 run_machine(struct run *run, struct config *root, struct err *err)
@@ -91,6 +128,7 @@ run_machine(struct run *run, struct config *root, struct err *err)
 		how = vm_run(run->vm);
 		if (how == VM_END_ERROR)
 			(void)err_set(err, -EIO, "%s", vm_end_error(run->vm));
+		write_statistics(root, run->vm);
 	}
 	vm_free(run->vm);
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)

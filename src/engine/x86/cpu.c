@@ -155,7 +155,9 @@ x86_cpu_new(unsigned id, const struct cpuid_table *cpuid,
 	cpu->msr = *msr;
 	cpu->strict_msr = strict_msr;
 	cpu->features = cpu_features(cpuid);
-	cpu->xcr0_allowed = cpuid_xcr0(cpuid) | X86_XCR0_X87;
+	/* Without XSAVE there is no XCR0, but there is SSE. */
+	cpu->xcr0_allowed =
+	    cpuid_xcr0(cpuid) | X86_XCR0_X87 | X86_XCR0_SSE;
 	cpu->xsave_size = cpuid_xsave_size(cpuid);
 	cpu->phys_bits = sizes.eax & 0xff ? MIN(sizes.eax & 0xff, 52u) : 36;
 	cpu->pext_index = (uint64_t)(X86_TLB_SIZE - 1) * MEM_PAGE_SIZE;
