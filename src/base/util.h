@@ -28,6 +28,12 @@
 #define container_of(ptr, type, member) \
 	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
+/*
+ * For what touches guest memory as a processor does: guests may race with each
+ * other, and only they have to mind.
+ */
+#define GUEST_MAY_RACE __attribute__((no_sanitize("thread")))
+
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /* Sums and products of numbers that somebody else chose: true on overflow. */

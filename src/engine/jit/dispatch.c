@@ -196,6 +196,16 @@ interpret(struct jit_vcpu *vcpu, enum jit_stop *stop)
 	return true;
 }
 
+/* It leads to no address: as before the jump, for the interpreter to raise. */
+static void
+take_back_jump(struct x86_cpu *cpu)
+{
+	uint32_t undo = (uint32_t)cpu->jit_arg;
+
+	cpu->rip = cpu->code_base + JIT_LOOKUP_AT(undo);
+	cpu->gpr[CPU_RSP] -= (uint64_t)(int64_t)JIT_LOOKUP_MOVED(undo);
+}
+
 /* Translated code has come back: is an instruction left for the interpreter? */
 static bool
 came_back(struct jit_vcpu *vcpu, enum jit_reason reason, uint32_t mode)
@@ -209,6 +219,11 @@ came_back(struct jit_vcpu *vcpu, enum jit_reason reason, uint32_t mode)
 	vcpu->stat_exits[reason]++;
 	if (reason == JIT_EMULATE)
 		return true;
+	if (reason == JIT_LOOKUP && cpu->code == X86_CODE64 &&
+	    !x86_canonical(cpu->rip)) {
+		take_back_jump(cpu);
+		return true;
+	}
 	if (reason == JIT_GOTO || jit->engine.params.soft.no_chain ||
 	    atomic_load_explicit(&cpu->attention, memory_order_relaxed) != 0)
 		return false;

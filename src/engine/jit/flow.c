@@ -9,7 +9,7 @@
  *              T1 = rip
  *              rorx  index <- T1; lea index <- index + T1; pext index
  *              mov   t <- tag[index]; lea t <- t + T1 + 1; jrcxz hit
- *              jmp   lookup
+ *              mov   t <- what undoes the jump; jmp lookup
  *      hit:    code_base = base[index]; jmp host[index]
  *
  * Every block looks at `attention` when it is entered, so no loop can keep
@@ -17,9 +17,12 @@
  */
 #include "engine/jit/jit_impl.h"
 
-/* T1 is where to go on. */
+/*
+ * T1 is where to go on; rSP is `moved` from where it was before the instruction
+ * at page offset `at`, which is carried out again if T1 is not canonical.
+ */
 static void
-emit_jump_table(struct trans *t)
+emit_jump_table(struct trans *t, unsigned at, int moved)
 {
 	struct emit *e = &t->e;
 	uint32_t jumps = CPU_FIELD(jumps) +
@@ -33,6 +36,7 @@ emit_jump_table(struct trans *t)
 	    jumps + (uint32_t)offsetof(struct x86_jumps, tag));
 	emit_lea(e, true, T0, T0, T1, 0, 1);
 	hit = emit_jrcxz(e);
+	emit_mov_imm32(e, T0, JIT_LOOKUP_UNDO(at, moved));
 	emit_branch(e, OP_JMP, t->jit->cache.stubs.lookup);
 	emit_land8(e, hit);
 	emit_state_index(e, true, OP_LOAD, T0, T2,
@@ -67,15 +71,16 @@ jit_emit_emulate(struct trans *t)
 	emit_branch(&t->e, OP_JMP, t->jit->cache.stubs.emulate);
 }
 
-void
-jit_emit_goto(struct trans *t, int64_t target)
+/* As emit_jump_table(), to a place that is known. */
+static void
+emit_goto(struct trans *t, int64_t target, unsigned at, int moved)
 {
 	struct emit *e = &t->e;
 	struct jit_cold *cold;
 
 	if (!on_page(target)) {
 		emit_rip(t, T1, target);
-		emit_jump_table(t);
+		emit_jump_table(t, at, moved);
 		return;
 	}
 	cold = &t->cold[t->colds++];
@@ -83,6 +88,13 @@ jit_emit_goto(struct trans *t, int64_t target)
 	cold->target = (int32_t)target;
 	emit_align(e, 4, 1);
 	cold->from = emit_branch_later(e, OP_JMP);
+}
+
+/* The code goes on there of itself: so nothing is to be undone. */
+void
+jit_emit_goto(struct trans *t, int64_t target)
+{
+	emit_goto(t, target, (unsigned)target, 0);
 }
 
 static void
@@ -93,6 +105,7 @@ emit_jcc(struct trans *t, int64_t target)
 
 	cold->kind = COLD_JUMP;
 	cold->target = (int32_t)target;
+	cold->what = t->at;
 	emit_align(e, 4, 2);
 	cold->from = emit_branch_later(e, OP_JCC | (t->insn->opcode & 0xf));
 }
@@ -125,7 +138,7 @@ jit_emit_cold(struct trans *t)
 				emit_branch(e, OP_JMP, stubs->link);
 			} else {
 				emit_rip(t, T1, cold->target);
-				emit_jump_table(t);
+				emit_jump_table(t, cold->what, 0);
 			}
 			break;
 		}
@@ -300,6 +313,23 @@ emit_target(struct trans *t)
 	return true;
 }
 
+/* A call to no address must not have pushed: it is left to the interpreter. */
+static void
+emit_canonical_check(struct trans *t)
+{
+	struct emit *e = &t->e;
+	uint8_t *canonical;
+
+	if (t->code != X86_CODE64)
+		return;
+	emit_rorx(e, T0, T1, 47);
+	emit_lea(e, true, T0, T0, NOREG, 0, 1);
+	emit_pext_state(e, T0, T0, CPU_FIELD(pext_sign));
+	canonical = emit_jrcxz(e);
+	jit_emit_emulate(t);
+	emit_land8(e, canonical);
+}
+
 bool
 jit_emit_flow(struct trans *t, bool *ends)
 {
@@ -307,6 +337,7 @@ jit_emit_flow(struct trans *t, bool *ends)
 	const struct x86_insn *insn = t->insn;
 	int64_t next = (int64_t)t->at + insn->len;
 	int64_t target = next + (int64_t)insn->imm;
+	int size = (int)stack_size(t);
 
 	if (insn->opsize != stack_size(t) || target != (int32_t)target)
 		return false;
@@ -317,30 +348,31 @@ jit_emit_flow(struct trans *t, bool *ends)
 		*ends = false;
 		return true;
 	case X86_OP_JMP:
-		jit_emit_goto(t, target);
+		emit_goto(t, target, t->at, 0);
 		return true;
 	case X86_OP_CALL:
 		emit_push_return(t);
-		jit_emit_goto(t, target);
+		emit_goto(t, target, t->at, -size);
 		return true;
 	case X86_OP_JMP_IND:
 		if (!emit_target(t))
 			return false;
-		emit_jump_table(t);
+		emit_jump_table(t, t->at, 0);
 		return true;
 	case X86_OP_CALL_IND:
 		if (!emit_target(t))
 			return false;
+		emit_canonical_check(t);
 		emit_state(e, true, OP_STORE, T1, CPU_FIELD(jit_tmp));
 		emit_push_return(t);
 		emit_state(e, true, OP_LOAD, T1, CPU_FIELD(jit_tmp));
-		emit_jump_table(t);
+		emit_jump_table(t, t->at, 0);
 		return true;
 	case X86_OP_RET:
 		emit_pop_value(t, T1);
-		emit_stack_lea(t, HOST_GUEST_RSP,
-		    (int)(stack_size(t) + (uint32_t)insn->imm));
-		emit_jump_table(t);
+		size += (int)(uint32_t)insn->imm;
+		emit_stack_lea(t, HOST_GUEST_RSP, size);
+		emit_jump_table(t, t->at, size);
 		return true;
 	default:
 		return false;

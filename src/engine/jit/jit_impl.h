@@ -92,7 +92,7 @@ struct jit_stubs {
 	const uint8_t *emulate;   /* an instruction for the interpreter */
 	const uint8_t *go_to;     /* a jump that is not linked */
 	const uint8_t *link;      /* one that can be: r14d is its number */
-	const uint8_t *lookup;    /* r14 is rip */
+	const uint8_t *lookup;    /* r14 is rip; ecx is JIT_LOOKUP_UNDO() */
 	/* Slow paths, called: r14 linear address, ecx what (memory.c). */
 	const uint8_t *load, *store;
 };
@@ -360,6 +360,14 @@ enum jit_reason {
 	JIT_LOOKUP,
 	JIT_REASONS,
 };
+/*
+ * What a jump that leads nowhere takes back (SDM volume 2, JMP, CALL, RET: #GP
+ * is the instruction's, not the target's): the instruction's page offset, up
+ * to the page's end, and by how much rSP has moved.
+ */
+#define JIT_LOOKUP_UNDO(at, moved) ((uint32_t)(at) | (uint32_t)(moved) << 13)
+#define JIT_LOOKUP_AT(undo) ((undo) & 0x1fffu)
+#define JIT_LOOKUP_MOVED(undo) ((int32_t)(undo) >> 13)
 void jit_stubs_make(struct jit *jit);
 /* The calling thread is the one that enters: gs leads to the processor. */
 void jit_stubs_adopt(struct jit_vcpu *vcpu);

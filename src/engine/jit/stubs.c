@@ -21,9 +21,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/wire.h"
 #include "engine/jit/jit_impl.h"
 
 #define FLAGS_FOR_HOST 0x202u /* IF and the fixed bit */
+#define XSAVE_FSW 2u
+#define FSW_ES BIT(7)
 #define OP_PUSHFQ 0x9cu
 #define OP_POPFQ 0x9du
 
@@ -49,6 +52,19 @@ jit_stubs_settle(struct x86_cpu *cpu, enum jit_reason reason)
 		cpu->rip &= UINT32_MAX;
 }
 
+/* Will the next x87 instruction that waits raise #MF? */
+static bool
+x87_pending(const struct x86_cpu *cpu)
+{
+	uint16_t fsw;
+
+	if (cpu->fpu_live)
+		__asm__ volatile("fnstsw %0" : "=a"(fsw));
+	else
+		fsw = le16_load(cpu->xsave + XSAVE_FSW);
+	return fsw & FSW_ES;
+}
+
 /*
  * A memory access that the TLB has no answer for.  A page fault jumps from here
  * to the dispatcher, over translated code: the state is complete.
@@ -63,6 +79,9 @@ slow_path(struct x86_cpu *cpu, uint64_t lin, uint32_t what, bool write)
 	/* The interpreter knows what an address that is not canonical means. */
 	if (cpu->code == X86_CODE64 &&
 	    (!x86_canonical(lin) || !x86_canonical(lin + size - 1)))
+		return JIT_EMULATE;
+	/* What comes before a page fault: #GP of misaligned vectors, #MF. */
+	if ((size > 8 && (lin & (MIN(size, 64u) - 1))) || x87_pending(cpu))
 		return JIT_EMULATE;
 	return x86_tlb_fill(cpu, lin, size, write) ? JIT_AGAIN : JIT_EMULATE;
 }

@@ -26,6 +26,7 @@
 
 #define XSAVE_LEGACY 512u
 #define XSAVE_HEADER 64u
+#define XSAVE_FOP 6u /* and FIP, FDP */
 #define XSAVE_MXCSR 24u
 #define XSAVE_MXCSR_MASK 28u
 #define XSAVE_BV 512u
@@ -139,6 +140,18 @@ cpu_features(const struct cpuid_table *cpuid)
 
 /* ---------------------------------------------------------------- life */
 
+/* SDM volume 1, 11.6.6: the bits that MXCSR has. */
+static uint32_t
+host_mxcsr_mask(void)
+{
+	_Alignas(16) uint8_t image[XSAVE_LEGACY] = { 0 };
+	uint32_t mask;
+
+	__asm__ volatile("fxsave64 %0" : "=m"(image));
+	mask = le32_load(image + XSAVE_MXCSR_MASK);
+	return mask != 0 ? mask : 0xffbf;
+}
+
 struct x86_cpu *
 x86_cpu_new(unsigned id, const struct cpuid_table *cpuid,
     const struct msr_params *msr, bool strict_msr)
@@ -163,7 +176,9 @@ x86_cpu_new(unsigned id, const struct cpuid_table *cpuid,
 	cpu->pext_index = (uint64_t)(X86_TLB_SIZE - 1) * MEM_PAGE_SIZE;
 	cpu->pext_page = ~(uint64_t)(MEM_PAGE_SIZE - 1);
 	cpu->pext_jump = X86_JUMPS - 1;
+	cpu->pext_sign = 0x1fffe; /* bits 63 to 47, one added, but the last */
 	cpu->host_mxcsr = MXCSR_RESET;
+	cpu->mxcsr_mask = host_mxcsr_mask();
 	for (unsigned i = 0; i < X86_TLB_LARGE; i++)
 		cpu->tlb_large[i].first = UINT64_MAX;
 	le16_store(cpu->xsave, 0x37f);
@@ -243,7 +258,7 @@ _Noreturn static void
 raise_now(struct x86_cpu *cpu)
 {
 	cpu->stat_exceptions++;
-	_longjmp(*cpu->jmp, 1);
+	longjmp(*cpu->jmp, 1); /* ThreadSanitizer knows no _longjmp() */
 }
 
 _Noreturn void
@@ -307,6 +322,8 @@ x86_cpu_get(struct x86_cpu *cpu, struct cpu_state *state)
 	state->xcr0 = cpu->xcr0;
 	state->xsave_size = cpu->xsave_size;
 	memcpy(state->xsave, cpu->xsave, cpu->xsave_size);
+	/* Where an x87 instruction was: in translated code, the host's. */
+	memset(state->xsave + XSAVE_FOP, 0, XSAVE_MXCSR - XSAVE_FOP);
 	for (size_t i = 0; i < ARRAY_SIZE(msr_places); i++) {
 		for (uint32_t n = 0; n < msr_places[i].count; n++) {
 			uint32_t index = msr_places[i].first + n;
@@ -356,7 +373,7 @@ state_check(const struct x86_cpu *cpu, const struct cpu_state *state,
 		    "vCPU %u: %u bytes of XSAVE area, %u MSRs: more than there "
 		    "can be",
 		    cpu->id, state->xsave_size, state->msr_count);
-	if ((bv & ~cpu->xcr0_allowed) || (mxcsr & 0xffff0000u))
+	if ((bv & ~cpu->xcr0_allowed) || (mxcsr & ~cpu->mxcsr_mask))
 		return err_set(err, -EINVAL,
 		    "vCPU %u: no processor can hold its vector state "
 		    "(XSTATE_BV 0x%llx, MXCSR 0x%x)",

@@ -262,6 +262,7 @@ struct x86_cpu {
 	uint64_t pext_index; /* constants for code that may not touch flags */
 	uint64_t pext_page;
 	uint64_t pext_jump;
+	uint64_t pext_sign;
 	uint64_t code_base;  /* rip at offset 0 of the page of code that runs */
 	uint64_t host_flags; /* the host's flags when translated code ended */
 	uint64_t jit_arg;    /* what it left for whom it came back to */
@@ -303,6 +304,7 @@ struct x86_cpu {
 	uint64_t features;        /* BIT(enum x86_feature) */
 	uint64_t xcr0_allowed;
 	uint32_t xsave_size;
+	uint32_t mxcsr_mask;
 	struct msr_params msr;
 	bool strict_msr;
 	unsigned phys_bits; /* MAXPHYADDR */

@@ -464,7 +464,7 @@ undefined(struct x86_insn *insn, const struct decoding *d)
 }
 
 /* A copy of what may be read; zeros behind it. */
-static unsigned
+GUEST_MAY_RACE static unsigned
 copy_bytes(struct x86_insn *insn, const uint8_t *bytes, unsigned len)
 {
 	unsigned n = MIN(len, X86_INSN_MAX);

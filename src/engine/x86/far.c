@@ -314,7 +314,10 @@ return_stack(struct x86_cpu *cpu, uint16_t selector,
 	return x86_desc_segment(&d, selector);
 }
 
-/* Take away what the outer level could not have loaded. */
+/*
+ * Take away what the outer level could not have loaded; a null selector loses
+ * its RPL, but no base.
+ */
 static void
 drop_inner_segments(struct x86_cpu *cpu)
 {
@@ -324,8 +327,9 @@ drop_inner_segments(struct x86_cpu *cpu)
 		uint32_t access = cpu->seg[segs[i]].access;
 		bool open = x86_is_code(access) && x86_is_conforming(access);
 
-		if (!(access & CPU_SEG_UNUSABLE) && !open &&
-		    X86_SEG_DPL(access) < cpu->cpl)
+		if (access & CPU_SEG_UNUSABLE)
+			cpu->seg[segs[i]].selector = 0;
+		else if (!open && X86_SEG_DPL(access) < cpu->cpl)
 			x86_null_seg(cpu, segs[i], 0);
 	}
 }

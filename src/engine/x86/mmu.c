@@ -504,7 +504,7 @@ typedef uint16_t __attribute__((aligned(1), may_alias)) any16;
 typedef uint32_t __attribute__((aligned(1), may_alias)) any32;
 typedef uint64_t __attribute__((aligned(1), may_alias)) any64;
 
-static uint64_t
+GUEST_MAY_RACE static uint64_t
 host_read(const void *p, unsigned size)
 {
 	switch (size) {
@@ -519,7 +519,7 @@ host_read(const void *p, unsigned size)
 	}
 }
 
-static void
+GUEST_MAY_RACE static void
 host_write(void *p, unsigned size, uint64_t value)
 {
 	switch (size) {

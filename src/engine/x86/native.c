@@ -1,7 +1,7 @@
 /*
  * Vector, opmask, MMX and x87 instructions, carried out by the host's units.
  *
- * Models       Intel SDM volume 1, chapter 8 (x87, its exceptions 8.4 to 8.7), 9
+ * Models       Intel SDM volume 1: chapter 8 (x87; exceptions: 8.4 to 8.7), 9
  *              (MMX), 11.5 (SIMD exceptions); AMD APM volume 1, 4.2.2
  *              (MXCSR.MM).
  * Method       The guest's registers are the host's (cpu.h, "Vector state").
@@ -19,22 +19,23 @@
  *              them is right, whatever made it.  After writing one, CPUID
  *              serializes: the manual asks for that where code was written at
  *              another linear address (SDM volume 3, 8.1.3).
- * Exceptions   never reach the host as signals.  A waiting x87 or MMX instruction
- *              with an unmasked exception pending is #MF before it runs.  With
- *              an exception unmasked in MXCSR an instruction is first tried
- *              with all masked, and undone if one of them was signalled.
- * Differences  1. With CR0.NE clear, a pending x87 exception is ignored, as with
- *                 IGNNE# asserted; no IRQ 13 is raised.
- *              2. FNSTENV and FNSAVE store FIP, FDP, FCS, FDS and FOP as zeros:
- *                 what the unit knows are addresses of ours.
+ * Exceptions   never reach the host as signals.  A waiting x87 or MMX
+ *              instruction with an unmasked exception pending is #MF before it
+ *              runs.  With an exception unmasked in MXCSR an instruction is
+ *              first tried with all masked, and undone if one of those was
+ *              signalled.
+ * Differences  1. With CR0.NE clear, a pending x87 exception is ignored, as
+ *                 with IGNNE# asserted; no IRQ 13 is raised.
+ *              2. FNSTENV and FNSAVE store FIP, FDP, FCS, FDS and FOP as
+ *                 zeros: what the unit knows are addresses of ours.
  *              3. Unmasked underflow of VCVTPS2PH is not seen if the result is
  *                 exact.  With unmasked overflow or underflow, precision is
  *                 signalled as without; DPPS and DPPD have all their flags
  *                 at once.
- *              4. VZEROALL and VZEROUPPER of 16- and 32-bit code clear registers
- *                 8 to 15, too.
- * Compiled     without vector registers, and calls nothing of the C library while
- *              fpu_live.  Where that cannot be had (sanitizers, no
+ *              4. VZEROALL and VZEROUPPER of 16- and 32-bit code clear
+ *                 registers 8 to 15, too.
+ * Compiled     without vector registers, and calls nothing of the C library
+ *              while fpu_live.  Where that cannot be had (sanitizers, no
  *              optimization), define X86_VECTORS_CLOBBERED: then the state is
  *              in the host's registers only within native_swap().
  */
@@ -70,7 +71,6 @@
 #define MXCSR_UE BIT(4)
 #define MXCSR_FTZ BIT(15)
 #define MXCSR_MM BIT(17)
-#define MXCSR_MASK_OLD 0xffbfu /* of processors that store a mask of 0 */
 /* Found before the operation; then nothing is found after it. */
 #define MXCSR_BEFORE 0x07u /* IE DE ZE */
 
@@ -204,7 +204,6 @@ static struct {
 	_Atomic bool ready;
 	struct stub *write;
 	const struct stub *execute;
-	uint32_t mxcsr_mask;
 } native = { .once = PTHREAD_ONCE_INIT };
 
 static void *
@@ -216,7 +215,6 @@ map_stubs(int fd, int protection)
 static void
 native_init(void)
 {
-	static _Alignas(64) uint8_t image[512];
 	int fd = memfd_create("vector-stubs", MFD_CLOEXEC);
 	void *write = MAP_FAILED, *execute = MAP_FAILED;
 
@@ -232,11 +230,6 @@ native_init(void)
 	close(fd);
 	native.write = write;
 	native.execute = execute;
-
-	__asm__ volatile("fxsave64 %0" : "=m"(image));
-	native.mxcsr_mask = le32_load(image + 28);
-	if (native.mxcsr_mask == 0)
-		native.mxcsr_mask = MXCSR_MASK_OLD;
 	atomic_store_explicit(&native.ready, true, memory_order_release);
 }
 
@@ -307,13 +300,6 @@ mxcsr_get(struct x86_cpu *cpu)
 	__asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
 	return mxcsr;
 #endif
-}
-
-uint32_t
-native_mxcsr_mask(struct x86_cpu *cpu)
-{
-	native_want(cpu);
-	return native.mxcsr_mask;
 }
 
 static void
@@ -433,6 +419,10 @@ native_is_waiting(const struct x86_insn *insn)
 			return modrm_reg(insn) != 4;
 		return insn->opcode != 0xdf || insn->modrm != 0xe0; /* FNSTSW */
 	}
+	/* CVTPI2PS from memory: to Intel's processors, not to AMD's. */
+	if (insn->encoding == X86_LEGACY && insn->map == 1 &&
+	    insn->opcode == 0x2a && insn->pp == 0)
+		return true;
 	for (unsigned i = 0; i < insn->operands; i++) {
 		if (insn->opnd[i].kind == X86_K_MMX)
 			return true;
@@ -663,8 +653,8 @@ load_operand(struct x86_cpu *cpu, const struct x86_insn *insn, unsigned size,
 }
 
 /*
- * The instruction has stored into buf, which was zeros.  Storing over ones, too,
- * shows which bytes are its own.
+ * The instruction has stored into buf, which was zeros.  Storing over ones as
+ * well shows which bytes are its own.
  */
 static void
 finish_masked_store(struct x86_cpu *cpu, struct job *job, const uint8_t *buf,
@@ -761,7 +751,7 @@ exec_ldmxcsr(struct x86_cpu *cpu, const struct x86_insn *insn)
 	uint32_t mxcsr =
 	    (uint32_t)x86_load(cpu, x86_mem_linear(cpu, insn, 4, false), 4);
 
-	if (mxcsr & ~native_mxcsr_mask(cpu))
+	if (mxcsr & ~cpu->mxcsr_mask)
 		x86_raise_gp(cpu);
 	mxcsr_set(cpu, mxcsr);
 }

@@ -184,15 +184,11 @@ static void
 image_store(struct x86_cpu *cpu, uint64_t lin, const struct ranges *r,
     const void *header, unsigned header_size)
 {
-	uint8_t pointers[18];
-
 	x86_probe(cpu, image_byte(cpu, lin, IMAGE_BV), header_size, true);
 	for (unsigned i = 0; i < r->count; i++)
 		x86_probe(cpu, image_byte(cpu, lin, r->range[i].guest),
 		    r->range[i].size, true);
-	/* FOP, FIP, FDP */
-	memset(pointers, 0, sizeof(pointers));
-	memcpy(cpu->xsave + 6, pointers, sizeof(pointers));
+	memset(cpu->xsave + 6, 0, 18); /* FOP, FIP, FDP */
 	for (unsigned i = 0; i < r->count; i++)
 		x86_store_bytes(cpu, image_byte(cpu, lin, r->range[i].guest),
 		    cpu->xsave + r->range[i].ours, r->range[i].size);
@@ -224,7 +220,7 @@ image_apply(struct x86_cpu *cpu, const struct ranges *r, const uint8_t *from)
 static void
 check_mxcsr(struct x86_cpu *cpu, const uint8_t *image)
 {
-	if (le32_load(image + IMAGE_MXCSR) & ~native_mxcsr_mask(cpu))
+	if (le32_load(image + IMAGE_MXCSR) & ~cpu->mxcsr_mask)
 		x86_raise_gp(cpu);
 }
 

@@ -2,7 +2,7 @@
  * What the files that carry out vector instructions share: running code on the
  * guest's vector state, memory of which only some bytes count.
  *
- *              native.c         the host's units: stubs, exceptions, one instruction
+ *              native.c         the host's units: stubs, exceptions
  *              native_masked.c  masked memory: EVEX, MASKMOV, gathers, scatters
  *              native_image.c   whole states in memory: FXSAVE, XSAVE and kin
  */
@@ -23,8 +23,6 @@
 void native_run_code(struct x86_cpu *cpu, uint64_t code, unsigned len,
     void *mem);
 
-/* Bits that may be set in MXCSR. */
-uint32_t native_mxcsr_mask(struct x86_cpu *cpu);
 
 /*
  * What an instruction that waits for x87 exceptions meets first: #MF, or if
@@ -36,7 +34,7 @@ uint16_t native_x87_mask(struct x86_cpu *cpu);
 /* Back to control word fcw, and to what is pending with it. */
 void native_x87_unmask(struct x86_cpu *cpu, uint16_t fcw);
 
-/* MMX, or with an operand there: waits for x87 exceptions, as most x87 do. */
+/* Does it look for pending x87 exceptions?  SDM volume 1, 8.3.11 to 8.3.13. */
 bool native_is_waiting(const struct x86_insn *insn);
 
 /* ---- native_masked.c ---------------------------------------------------- */

@@ -79,8 +79,9 @@ native_store_masked(struct x86_cpu *cpu, const struct x86_insn *insn,
 /*
  * EVEX instructions that load and suppress the faults of elements that are
  * masked off, and the size of these elements in memory; and VCVTPS2PH, the one
- * store that must not signal SIMD exceptions before a fault.  Those of exception
- * classes that end in NF suppress none and are not here; SDM volume 2, 2.8.
+ * store that must not signal SIMD exceptions before a fault.  Those of the
+ * exception classes that end in NF (SDM volume 2, 2.8) suppress none and are
+ * not here.
  */
 enum {
 	SIZE_W = 16, /* 4, with W 8 */
@@ -363,7 +364,7 @@ native_exec_maskmov(struct x86_cpu *cpu, const struct x86_insn *insn)
 	uint64_t ea = cpu->gpr[CPU_RDI];
 	unsigned size = 16;
 
-	if (insn->op->fpu == X86_FPU_MMX || native_is_waiting(insn)) {
+	if (native_is_waiting(insn)) {
 		bool ignore = native_x87_wait(cpu);
 		uint16_t fcw = ignore ? native_x87_mask(cpu) : 0;
 

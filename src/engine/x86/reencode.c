@@ -5,8 +5,8 @@
  * Models       Intel SDM volume 2, chapter 2: legacy prefixes, REX, ModRM and
  *              SIB (2.1, 2.2), VEX (2.3), EVEX (2.7).
  * Method       Three fields name registers (ModRM.reg, ModRM.rm or the opcode's
- *              low bits, VEX.vvvv).  They are gathered with their high bits from
- *              the operands, general registers through the map, and the
+ *              low bits, VEX.vvvv).  They are gathered with their high bits
+ *              from the operands, general registers through the map, and the
  *              instruction is put together around them.
  *
  *              What is kept: the opcode or the ModRM.reg that extends it, the
@@ -22,8 +22,8 @@
  *              MOV with an absolute address gets a ModRM.  VEX.W and EVEX.W
  *              count as 0 for general registers there.
  * Differences  X86_OP_NOP of any form becomes the one byte 90.  Hints are of no
- *              use at the caller's address, and what is a NOP for the guest (MPX,
- *              RDSSP) need not be one on its host.
+ *              use at the caller's address, and what is a NOP for the guest
+ *              (MPX, RDSSP) need not be one on its host.
  *              LEA computes the given address, not the guest's.
  * Invariants   1. A result has at most 14 bytes, so no processor refuses it as
  *                 too long: gs, LOCK, 66, a mandatory prefix and REX never meet
@@ -227,8 +227,8 @@ emit_modrm(uint8_t *p, const struct x86_insn *insn, const struct fields *f,
 }
 
 /*
- * Kept as it is, but for a register of 8 to 15 in bits 7-4, which does not exist
- * in 16- and 32-bit code: there bit 7 is ignored.
+ * Kept as it is, but for a register of 8 to 15 in bits 7-4, which does not
+ * exist in 16- and 32-bit code: there bit 7 is ignored.
  */
 static uint8_t *
 emit_imm(uint8_t *p, const struct x86_insn *insn)
