@@ -59,6 +59,12 @@ jit_cache_find(struct jit *jit, gpa_t gpa, uint32_t mode)
 static void
 block_free(struct jit_block *block)
 {
+	while (block->decoded != NULL) {
+		struct jit_decoded *decoded = block->decoded;
+
+		block->decoded = decoded->next;
+		free(decoded);
+	}
 	free(block->places);
 	free(block);
 }

@@ -11,11 +11,14 @@
  *              Single stepping, breakpoints, code outside of memory and modes
  *              that are not translated are the interpreter's as a whole.
  */
+#include "base/wire.h"
 #include "engine/jit/jit_impl.h"
 #include "engine/x86/event.h"
 #include "engine/x86/interp.h"
 
 #define INTERP_BURST 512u
+#define XSAVE_FSW 2u
+#define FSW_ES BIT(7)
 
 /* Flat: the whole 4 GiB from 0, expand-up, usable for reads and writes. */
 static bool
@@ -39,7 +42,8 @@ jit_mode(const struct x86_cpu *cpu)
 {
 	uint32_t mode = JIT_MODE_VALID | cpu->code | (uint32_t)cpu->view << 2;
 
-	if ((cpu->rflags & (X86_TF | X86_RF | X86_VM)) || (cpu->dr7 & 0xff))
+	if ((cpu->rflags & (X86_TF | X86_RF | X86_VM)) || (cpu->dr7 & 0xff) ||
+	    cpu->align_mask != 0)
 		return 0;
 	if (cpu->code == X86_CODE32) {
 		if (!(cpu->cr0 & X86_CR0_PE) || !flat(&cpu->seg[CPU_CS], 0) ||
@@ -169,16 +173,11 @@ find_block(struct jit_vcpu *vcpu, uint32_t mode)
 	return jit_translate(vcpu, page, gpa, mode);
 }
 
-/* One step by the interpreter; false: leave with *stop. */
+/* After interpreted instructions; false: leave with *stop. */
 static bool
-interpret(struct jit_vcpu *vcpu, enum jit_stop *stop)
+after_step(const struct jit_vcpu *vcpu, enum x86_step step,
+    enum jit_stop *stop)
 {
-	struct x86_cpu *cpu = vcpu->cpu;
-	enum x86_step step;
-
-	step = vcpu->jit->translates || vcpu->intr_waits ?
-	    x86_step(cpu) :
-	    x86_steps(cpu, INTERP_BURST);
 	switch (step) {
 	case X86_STEP_NEXT:
 		break;
@@ -189,12 +188,123 @@ interpret(struct jit_vcpu *vcpu, enum jit_stop *stop)
 		*stop = JIT_STOP_TRIPLE_FAULT;
 		return false;
 	}
-	if (vcpu->nmi_waits || (vcpu->intr_waits && x86_interruptible(cpu))) {
+	if (vcpu->nmi_waits ||
+	    (vcpu->intr_waits && x86_interruptible(vcpu->cpu))) {
 		*stop = JIT_STOP_ATTENTION;
 		return false;
 	}
 	return true;
 }
+
+/* One step by the interpreter; false: leave with *stop. */
+static bool
+interpret(struct jit_vcpu *vcpu, enum jit_stop *stop)
+{
+	struct x86_cpu *cpu = vcpu->cpu;
+	bool burst = !vcpu->jit->translates && !vcpu->intr_waits;
+
+	return after_step(vcpu,
+	    burst ? x86_steps(cpu, INTERP_BURST) : x86_step(cpu), stop);
+}
+
+/* ---------------------------------------- called from translated code */
+
+/* What must not have changed for a block to go on after the interpreter. */
+struct before {
+	uint64_t killed, flushes;
+};
+
+static struct before
+before_step(const struct jit_vcpu *vcpu)
+{
+	return (struct before) {
+		.killed = vcpu->jit->cache.killed,
+		.flushes = vcpu->cpu->stat_tlb_flushes,
+	};
+}
+
+/*
+ * An instruction that ends before page offset `next` was interpreted: may the
+ * block that it is in go on there?  Then all is ready for that.
+ */
+static bool
+goes_on(struct jit_vcpu *vcpu, const struct before *before, uint32_t next)
+{
+	struct x86_cpu *cpu = vcpu->cpu;
+	uint64_t rip = cpu->code_base + next;
+	enum jit_stop stop;
+
+	if (cpu->code != X86_CODE64)
+		rip &= UINT32_MAX;
+	if (cpu->rip != rip || cpu->sti_shadow || cpu->mov_ss_shadow ||
+	    cpu->has_pending ||
+	    atomic_load_explicit(&cpu->attention, memory_order_relaxed) != 0 ||
+	    !after_step(vcpu, vcpu->step, &stop) ||
+	    vcpu->jit->cache.killed != before->killed ||
+	    cpu->stat_tlb_flushes != before->flushes ||
+	    jit_mode(cpu) != cpu->jit_mode)
+		return false;
+	jit_stubs_resume(cpu);
+	return true;
+}
+
+uint32_t
+jit_interpret(struct x86_cpu *cpu, const struct x86_insn *insn, uint32_t off)
+{
+	struct jit_vcpu *vcpu = jit_owner(cpu);
+	struct before before = before_step(vcpu);
+	uint32_t next = off + insn->len;
+
+	cpu->jit_arg = off;
+	jit_stubs_settle(cpu, JIT_EMULATE);
+	vcpu->step = x86_step_insn(cpu, insn);
+	return goes_on(vcpu, &before, next) ? JIT_AGAIN : JIT_STEPPED;
+}
+
+/* Will the next x87 instruction that waits raise #MF? */
+static bool
+x87_pending(const struct x86_cpu *cpu)
+{
+	uint16_t fsw;
+
+	if (cpu->fpu_live)
+		__asm__ volatile("fnstsw %0" : "=a"(fsw));
+	else
+		fsw = le16_load(cpu->xsave + XSAVE_FSW);
+	return fsw & FSW_ES;
+}
+
+/*
+ * A page fault jumps from here to the dispatcher, over translated code: the
+ * state is complete.
+ */
+uint32_t
+jit_slow_path(struct x86_cpu *cpu, uint64_t lin, uint32_t what, bool write)
+{
+	struct jit_vcpu *vcpu = jit_owner(cpu);
+	unsigned off = what & 0xfff, len = what >> 12 & 0xf;
+	unsigned size = what >> 16;
+	struct before before;
+	bool canonical, aligned;
+
+	cpu->jit_arg = off;
+	jit_stubs_settle(cpu, JIT_EMULATE);
+	/*
+	 * The interpreter knows what an address that is not canonical means, and
+	 * what comes before a page fault: #GP of misaligned vectors, #MF.
+	 */
+	canonical = cpu->code != X86_CODE64 ||
+	    (x86_canonical(lin) && x86_canonical(lin + size - 1));
+	aligned = size <= 8 || (lin & (MIN(size, 64u) - 1)) == 0;
+	if (canonical && aligned && !x87_pending(cpu) &&
+	    x86_tlb_fill(cpu, lin, size, write))
+		return JIT_AGAIN;
+	before = before_step(vcpu);
+	vcpu->step = x86_step(cpu);
+	return goes_on(vcpu, &before, off + len) ? JIT_DONE : JIT_STEPPED;
+}
+
+/* ------------------------------------------------------------ coming back */
 
 /* It leads to no address: as before the jump, for the interpreter to raise. */
 static void
@@ -206,8 +316,14 @@ take_back_jump(struct x86_cpu *cpu)
 	cpu->gpr[CPU_RSP] -= (uint64_t)(int64_t)JIT_LOOKUP_MOVED(undo);
 }
 
-/* Translated code has come back: is an instruction left for the interpreter? */
-static bool
+/* Translated code has come back: what is left to do? */
+enum left {
+	LEFT_NOTHING,
+	LEFT_INSN, /* the instruction at cs:rip, for the interpreter */
+	LEFT_STEP, /* what follows from vcpu->step */
+};
+
+static enum left
 came_back(struct jit_vcpu *vcpu, enum jit_reason reason, uint32_t mode)
 {
 	struct jit *jit = vcpu->jit;
@@ -215,21 +331,23 @@ came_back(struct jit_vcpu *vcpu, enum jit_reason reason, uint32_t mode)
 	uint64_t generation = jit->cache.generation;
 	struct jit_block *to;
 
-	jit_stubs_settle(cpu, reason);
 	vcpu->stat_exits[reason]++;
+	if (reason == JIT_STEPPED) /* its state is newer than the stub's */
+		return LEFT_STEP;
+	jit_stubs_settle(cpu, reason);
 	if (reason == JIT_EMULATE)
-		return true;
+		return LEFT_INSN;
 	if (reason == JIT_LOOKUP && cpu->code == X86_CODE64 &&
 	    !x86_canonical(cpu->rip)) {
 		take_back_jump(cpu);
-		return true;
+		return LEFT_INSN;
 	}
 	if (reason == JIT_GOTO || jit->engine.params.soft.no_chain ||
 	    atomic_load_explicit(&cpu->attention, memory_order_relaxed) != 0)
-		return false;
+		return LEFT_NOTHING;
 	to = find_block(vcpu, mode);
 	if (to == NULL)
-		return true;
+		return LEFT_INSN;
 	if (reason == JIT_LINK) {
 		x86_fpu_put(cpu);
 		jit_cache_link(jit, generation, (uint32_t)cpu->jit_exit, to);
@@ -237,27 +355,29 @@ came_back(struct jit_vcpu *vcpu, enum jit_reason reason, uint32_t mode)
 		/* Without attention it was a dead block that the table has. */
 		jump_learn(cpu, mode, to);
 	}
-	return false;
+	return LEFT_NOTHING;
 }
 
-static bool
+static enum left
 run_translated(struct jit_vcpu *vcpu, uint32_t mode)
 {
 	struct x86_cpu *cpu = vcpu->cpu;
 	struct jit_block *block = find_block(vcpu, mode);
+	unsigned set = jit_jump_set(mode);
 
 	if (block == NULL)
-		return false;
-	if (cpu->jumps_mode[jit_jump_set(mode)] != mode) {
-		jit_jumps_clear(cpu, jit_jump_set(mode));
-		cpu->jumps_mode[jit_jump_set(mode)] = mode;
+		return LEFT_INSN;
+	if (cpu->jumps_mode[set] != mode) {
+		jit_jumps_clear(cpu, set);
+		cpu->jumps_mode[set] = mode;
 	}
 #ifndef JIT_VECTORS_CLOBBERED /* else enter() does */
 	x86_fpu_get(cpu);
 #endif
+	cpu->jit_mode = mode;
 	cpu->code_base = cpu->rip & ~0xfffULL;
-	return !came_back(vcpu, vcpu->jit->cache.stubs.enter(cpu, block->entry),
-	    mode);
+	return came_back(vcpu,
+	    vcpu->jit->cache.stubs.enter(cpu, block->entry), mode);
 }
 
 enum jit_stop
@@ -271,16 +391,19 @@ jit_dispatch(struct jit_vcpu *vcpu)
 	if (_setjmp(jmp) != 0 && !x86_deliver_exception(cpu))
 		return JIT_STOP_TRIPLE_FAULT;
 	cpu->jmp = &jmp;
-	while (
-	    atomic_load_explicit(&cpu->attention, memory_order_relaxed) == 0) {
-		uint32_t mode = vcpu->jit->translates && !cpu->sti_shadow &&
-			!cpu->mov_ss_shadow ?
-		    jit_mode(cpu) :
-		    0;
+	while (atomic_load_explicit(&cpu->attention, memory_order_relaxed) ==
+	    0) {
+		bool shadow = cpu->sti_shadow || cpu->mov_ss_shadow;
+		uint32_t mode =
+		    vcpu->jit->translates && !shadow ? jit_mode(cpu) : 0;
+		enum left left = LEFT_INSN;
 
-		if (mode != 0 && run_translated(vcpu, mode))
+		if (mode != 0)
+			left = run_translated(vcpu, mode);
+		if (left == LEFT_NOTHING)
 			continue;
-		if (!interpret(vcpu, &stop))
+		if (left == LEFT_STEP ? !after_step(vcpu, vcpu->step, &stop) :
+					!interpret(vcpu, &stop))
 			return stop;
 	}
 	return JIT_STOP_ATTENTION;

@@ -15,6 +15,7 @@
  * Every block looks at `attention` when it is entered, so no loop can keep
  * others waiting.
  */
+#include "base/alloc.h"
 #include "engine/jit/jit_impl.h"
 
 /*
@@ -69,6 +70,22 @@ jit_emit_emulate(struct trans *t)
 {
 	emit_mov_imm32(&t->e, T0, t->at);
 	emit_branch(&t->e, OP_JMP, t->jit->cache.stubs.emulate);
+}
+
+void
+jit_emit_interpret(struct trans *t)
+{
+	struct emit *e = &t->e;
+	struct jit_decoded *decoded = xcalloc(1, sizeof(*decoded));
+
+	decoded->insn = *t->insn;
+	decoded->next = t->block->decoded;
+	t->block->decoded = decoded;
+	emit_rex(e, true, 0, 0, T1); /* mov T1, imm64 */
+	emit8(e, 0xb8 | (T1 & 7));
+	emit64(e, (uint64_t)(uintptr_t)&decoded->insn);
+	emit_mov_imm32(e, T0, t->at);
+	emit_branch(e, OP_CALL, t->jit->cache.stubs.interpret);
 }
 
 /* As emit_jump_table(), to a place that is known. */
@@ -128,6 +145,10 @@ jit_emit_cold(struct trans *t)
 			    cold->kind == COLD_LOAD ? stubs->load :
 						      stubs->store);
 			emit_branch(e, OP_JMP, cold->retry + e->rx);
+			/* Never after a jump: rip is not behind it. */
+			emit_branch(e, OP_JMP,
+			    (cold->done != NULL ? cold->done : cold->retry) +
+				e->rx);
 			break;
 		case COLD_JUMP:
 			if (on_page(cold->target)) {

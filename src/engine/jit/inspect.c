@@ -187,6 +187,7 @@ jit_stats(struct engine *engine, engine_stat_fn *fn, void *arg)
 		[JIT_GOTO] = "exits of jumps that cannot be linked",
 		[JIT_LINK] = "exits of jumps to link",
 		[JIT_LOOKUP] = "exits of jumps not in the table",
+		[JIT_STEPPED] = "exits after the interpreter",
 	};
 	struct jit *jit = jit_of(engine);
 	const struct jit_cache *cache = &jit->cache;

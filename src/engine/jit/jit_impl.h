@@ -29,6 +29,7 @@
 #include "engine/engine_impl.h"
 #include "engine/jit/emit.h"
 #include "engine/x86/cpu.h"
+#include "engine/x86/interp.h"
 #include "engine/x86/lapic.h"
 #include "engine/x86/mmu.h"
 #include "engine/x86/model.h"
@@ -74,6 +75,11 @@ struct jit_block {
 		uint32_t host;
 		uint16_t guest;
 	} * places; /* owned */
+	/* Instructions that code of the block hands to the interpreter. */
+	struct jit_decoded {
+		struct jit_decoded *next;
+		struct x86_insn insn;
+	} *decoded; /* owned */
 };
 
 /* Blocks made from one page of guest memory. */
@@ -95,6 +101,8 @@ struct jit_stubs {
 	const uint8_t *lookup;    /* r14 is rip; ecx is JIT_LOOKUP_UNDO() */
 	/* Slow paths, called: r14 linear address, ecx what (memory.c). */
 	const uint8_t *load, *store;
+	/* Called: r14 a decoded instruction, ecx its page offset. */
+	const uint8_t *interpret;
 };
 
 struct jit_cache {
@@ -189,7 +197,8 @@ struct jit_vcpu {
 	uint64_t timer_at; /* machine time; UINT64_MAX: none */
 	int64_t tsc_offset;
 
-	uint64_t stat_exits[8]; /* by enum jit_reason */
+	enum x86_step step; /* how the last interpreted one ended */
+	uint64_t stat_exits[16]; /* by enum jit_reason */
 };
 
 static inline struct jit *
@@ -255,6 +264,11 @@ enum jit_stop {
 };
 /* Run guest code until something needs the vCPU's own attention. */
 enum jit_stop jit_dispatch(struct jit_vcpu *vcpu);
+/* What the stubs call: see stubs.c.  Both return enum jit_reason. */
+uint32_t jit_slow_path(struct x86_cpu *cpu, uint64_t lin, uint32_t what,
+    bool write);
+uint32_t jit_interpret(struct x86_cpu *cpu, const struct x86_insn *insn,
+    uint32_t off);
 /* The mode of the code at hand, or 0: it is interpreted. */
 uint32_t jit_mode(const struct x86_cpu *cpu);
 /* The processor's table of jumps for a mode; clearing one. */
@@ -317,6 +331,7 @@ struct jit_cold {
 	enum { COLD_LOAD, COLD_STORE, COLD_JUMP } kind;
 	uint8_t *from;  /* behind the rel32 that leads here */
 	uint8_t *retry; /* slow paths: where to try again */
+	uint8_t *done;  /* ... and behind the instruction; NULL: a jump */
 	uint32_t what;  /* slow paths: for the stub; jumps: the exit's number */
 	int32_t target; /* jumps: page offset */
 };
@@ -329,6 +344,7 @@ struct trans {
 	enum x86_code code;
 	unsigned at; /* page offset of the instruction in hand */
 	const struct x86_insn *insn;
+	struct jit_block *block;
 	struct jit_cold cold[JIT_BLOCK_COLD];
 	unsigned colds;
 };
@@ -343,6 +359,8 @@ bool jit_emit_stack(struct trans *t);
 /* Leave for an instruction of this page. */
 void jit_emit_goto(struct trans *t, int64_t target);
 void jit_emit_emulate(struct trans *t);
+/* Have the interpreter carry out t->insn, and go on behind it. */
+void jit_emit_interpret(struct trans *t);
 void jit_emit_cold(struct trans *t);
 /* The host register that holds a guest register; loads it into tmp if spilled. */
 unsigned jit_emit_use(struct trans *t, unsigned gpr, unsigned tmp);
@@ -352,12 +370,14 @@ unsigned jit_home(unsigned gpr); /* NOREG: spilled */
 
 /* Why translated code came back; what stubs.enter() returns. */
 enum jit_reason {
-	JIT_AGAIN, /* never seen outside: the slow path's "try again" */
+	JIT_AGAIN, /* of slow paths, not seen outside: try again, */
+	JIT_DONE,  /* ... or: the instruction is done, go on behind it */
 	JIT_ATTENTION,
 	JIT_EMULATE,
 	JIT_GOTO,
 	JIT_LINK,
 	JIT_LOOKUP,
+	JIT_STEPPED, /* the interpreter was called, with vcpu->step */
 	JIT_REASONS,
 };
 /*
@@ -373,6 +393,8 @@ void jit_stubs_make(struct jit *jit);
 void jit_stubs_adopt(struct jit_vcpu *vcpu);
 /* rip and the flags of a processor, from what the stubs have left. */
 void jit_stubs_settle(struct x86_cpu *cpu, enum jit_reason reason);
+/* The other way: what a stub needs to go back into the block. */
+void jit_stubs_resume(struct x86_cpu *cpu);
 
 /* ---- inspect.c ----------------------------------------------------------- */
 

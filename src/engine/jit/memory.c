@@ -14,7 +14,9 @@
  *
  * An access across two pages has an offset beyond the page and goes the slow way,
  * as does one that wraps around 4 GiB in 32-bit code.  The slow path fills the
- * TLB and tries again, or hands the instruction to the interpreter.
+ * TLB and tries again, or has the interpreter carry out the instruction and goes
+ * on behind it.  What it is told: the page offset (12 bits), the instruction's
+ * length (4), the size of the access (8).
  */
 #include "engine/jit/jit_impl.h"
 
@@ -124,7 +126,8 @@ jit_emit_check(struct trans *t, unsigned size, bool write)
 	uint8_t *hit;
 
 	cold->kind = write ? COLD_STORE : COLD_LOAD;
-	cold->what = t->at | size << 16;
+	cold->what = t->at | (uint32_t)t->insn->len << 12 | size << 16;
+	cold->done = NULL; /* not known yet */
 	cold->retry = e->p;
 	emit_pext_state(e, T2, T1, CPU_FIELD(pext_index));
 	emit_state_index(e, true, OP_LOAD, T0, T2, tags);

@@ -21,12 +21,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "base/wire.h"
 #include "engine/jit/jit_impl.h"
 
 #define FLAGS_FOR_HOST 0x202u /* IF and the fixed bit */
-#define XSAVE_FSW 2u
-#define FSW_ES BIT(7)
 #define OP_PUSHFQ 0x9cu
 #define OP_POPFQ 0x9du
 
@@ -52,50 +49,25 @@ jit_stubs_settle(struct x86_cpu *cpu, enum jit_reason reason)
 		cpu->rip &= UINT32_MAX;
 }
 
-/* Will the next x87 instruction that waits raise #MF? */
-static bool
-x87_pending(const struct x86_cpu *cpu)
+void
+jit_stubs_resume(struct x86_cpu *cpu)
 {
-	uint16_t fsw;
-
-	if (cpu->fpu_live)
-		__asm__ volatile("fnstsw %0" : "=a"(fsw));
-	else
-		fsw = le16_load(cpu->xsave + XSAVE_FSW);
-	return fsw & FSW_ES;
-}
-
-/*
- * A memory access that the TLB has no answer for.  A page fault jumps from here
- * to the dispatcher, over translated code: the state is complete.
- */
-static uint32_t
-slow_path(struct x86_cpu *cpu, uint64_t lin, uint32_t what, bool write)
-{
-	unsigned size = what >> 16;
-
-	cpu->jit_arg = what & 0xffff;
-	jit_stubs_settle(cpu, JIT_EMULATE);
-	/* The interpreter knows what an address that is not canonical means. */
-	if (cpu->code == X86_CODE64 &&
-	    (!x86_canonical(lin) || !x86_canonical(lin + size - 1)))
-		return JIT_EMULATE;
-	/* What comes before a page fault: #GP of misaligned vectors, #MF. */
-	if ((size > 8 && (lin & (MIN(size, 64u) - 1))) || x87_pending(cpu))
-		return JIT_EMULATE;
-	return x86_tlb_fill(cpu, lin, size, write) ? JIT_AGAIN : JIT_EMULATE;
+	cpu->host_flags = (cpu->rflags & X86_ARITH) | FLAGS_FOR_HOST;
+#ifndef JIT_VECTORS_CLOBBERED /* else the stub does */
+	x86_fpu_get(cpu);
+#endif
 }
 
 static uint32_t
 slow_load(struct x86_cpu *cpu, uint64_t lin, uint32_t what)
 {
-	return slow_path(cpu, lin, what, false);
+	return jit_slow_path(cpu, lin, what, false);
 }
 
 static uint32_t
 slow_store(struct x86_cpu *cpu, uint64_t lin, uint32_t what)
 {
-	return slow_path(cpu, lin, what, true);
+	return jit_slow_path(cpu, lin, what, true);
 }
 
 /* ---------------------------------------------------------------- pieces */
@@ -240,11 +212,16 @@ make_way_out(struct emit *e, const uint8_t *leave, enum jit_reason reason)
 	return at;
 }
 
+/*
+ * A function that is called from a block: (cpu, T1, T0).  It says "again", and
+ * the stub returns; or "done", and it returns 5 bytes further, behind the jump
+ * that tries again; or why to leave.
+ */
 static const uint8_t *
 make_slow(struct emit *e, const uint8_t *leave, const void *function)
 {
 	const uint8_t *at = emit_here(e);
-	uint8_t *out;
+	uint8_t *out, *again;
 
 	emit_guest_out(e);
 	emit_vectors(e, true);
@@ -254,8 +231,17 @@ make_slow(struct emit *e, const uint8_t *leave, const void *function)
 	emit_rsp_add(e, -8);
 	emit_call_c(e, function);
 	emit_rsp_add(e, 8);
-	emit_rr(e, false, 0x85, RAX, RAX);      /* test eax, eax */
+	emit_rr(e, false, 0x85, RAX, RAX); /* test eax, eax */
+	again = emit_branch_later(e, OP_JCC | 4); /* je */
+	emit8(e, 0x83); /* cmp eax, JIT_DONE */
+	emit8(e, 0xf8);
+	emit8(e, JIT_DONE);
 	out = emit_branch_later(e, OP_JCC | 5); /* jne */
+	emit8(e, 0x48); /* add qword [rsp], 5 */
+	emit8(e, 0x83);
+	emit_modrm_mem(e, 0, RSP, NOREG, 0, 0);
+	emit8(e, 5);
+	emit_land32(e, again);
 	emit_vectors(e, false);
 	emit_guest_in(e);
 	emit8(e, 0xc3);
@@ -286,6 +272,7 @@ jit_stubs_make(struct jit *jit)
 	stubs->lookup = make_way_out(&e, leave, JIT_LOOKUP);
 	stubs->load = make_slow(&e, leave, (const void *)slow_load);
 	stubs->store = make_slow(&e, leave, (const void *)slow_store);
+	stubs->interpret = make_slow(&e, leave, (const void *)jit_interpret);
 	cache->stubs_end = round_up((uint64_t)(e.p - cache->rw), 64);
 	cache->used = cache->stubs_end;
 }

@@ -4,8 +4,8 @@
  * Most instructions are written out again as they are, with other registers and
  * another memory operand (reencode.h): the guest's arithmetic, vector and x87
  * instructions run on the host's own units, and its flags are the host's.  Jumps
- * and the stack have code of their own (flow.c).  Everything else ends the block
- * and is the interpreter's.
+ * and the stack have code of their own (flow.c).  Everything else is a call of
+ * the interpreter, which comes back if the code behind it is what follows.
  *
  *      entry:  mov   ecx <- attention      8 bytes: see cache.c, Invalidation
  *              jrcxz body
@@ -15,9 +15,9 @@
  *      bail:   leave, to go on at the block's first instruction
  *
  * Extent       A block follows the code until something ends it: an unconditional
- *              jump, an instruction for the interpreter, the end of the page
- *              (an instruction across two pages is the interpreter's), a
- *              limit.  Conditional jumps leave it at the side.
+ *              jump, an instruction that changes what code means, the end of
+ *              the page (an instruction across two pages is the
+ *              interpreter's), a limit.  Conditional jumps leave it at the side.
  * Precision    An instruction changes guest registers, flags and memory only by
  *              its last host instruction that can fault; so a fault finds the
  *              state from before it.  Guest R12 to R15, which have no register,
@@ -309,6 +309,25 @@ emit_entry(struct trans *t, uint8_t **bail)
 	emit_land8(e, body);
 }
 
+/* Does code behind it seldom follow, or in another mode? */
+static bool
+ends_block(const struct x86_insn *insn)
+{
+	switch (insn->op->id) {
+	case X86_OP_UD:
+	case X86_OP_HLT:
+	case X86_OP_STI: /* its shadow is the interpreter's */
+	case X86_OP_MOV_TO_CR:
+	case X86_OP_JMP_IND:
+	case X86_OP_CALL_IND:
+	case X86_OP_RET:
+		return true;
+	default:
+		return insn->op->id >= X86_OP_JMP_FAR &&
+		    insn->op->id <= X86_OP_SYSEXIT;
+	}
+}
+
 /* Translate from t->at on; the number of instructions, 0: none. */
 static unsigned
 translate_insns(struct trans *t, const uint8_t *page, struct jit_block *block)
@@ -317,6 +336,7 @@ translate_insns(struct trans *t, const uint8_t *page, struct jit_block *block)
 
 	for (;;) {
 		struct x86_insn insn;
+		unsigned colds;
 		bool ends;
 
 		if (n == JIT_BLOCK_INSNS || t->colds > JIT_BLOCK_COLD - 8 ||
@@ -335,10 +355,15 @@ translate_insns(struct trans *t, const uint8_t *page, struct jit_block *block)
 		    (uint32_t)(emit_here(&t->e) - block->entry);
 		block->places[n].guest = (uint16_t)t->at;
 		t->insn = &insn;
+		colds = t->colds;
 		if (!emit_insn(t, &ends)) {
-			if (n > 0)
-				jit_emit_emulate(t);
-			return n;
+			ends = ends_block(&insn);
+			jit_emit_interpret(t);
+			if (ends)
+				jit_emit_goto(t, (int64_t)t->at + insn.len);
+		} else if (insn.op->cls != X86_C_FLOW) {
+			for (unsigned i = colds; i < t->colds; i++)
+				t->cold[i].done = t->e.p;
 		}
 		n++;
 		t->at += insn.len;
@@ -363,8 +388,9 @@ make_block(struct jit_vcpu *vcpu, const uint8_t *page, gpa_t gpa, uint32_t mode)
 		.mode = mode,
 		.code = mode & JIT_MODE_CODE,
 		.at = gpa % MEM_PAGE_SIZE,
+		.block = xcalloc(1, sizeof(*t.block)),
 	};
-	struct jit_block *block = xcalloc(1, sizeof(*block));
+	struct jit_block *block = t.block;
 	uint8_t *bail;
 
 	emit_align(&t.e, 8, 0);

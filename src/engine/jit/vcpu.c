@@ -637,6 +637,10 @@ jit_vcpu_set(struct engine_vcpu *v, const struct cpu_state *state,
 		rc = lapic_set(cpu->lapic, state, err);
 	if (rc != 0)
 		return rc;
+	/* What was sent before and not looked at is the old state's. */
+	atomic_fetch_and(&cpu->attention,
+	    ~(uint32_t)(X86_ATTENTION_NMI | X86_ATTENTION_INIT |
+		X86_ATTENTION_SIPI));
 	cpu->halted = state->run_state == CPU_HALTED;
 	vcpu->waiting =
 	    state->run_state == CPU_HALTED ? CPU_RUNNING : state->run_state;
@@ -665,6 +669,18 @@ jit_vcpu_destroy(struct engine_vcpu *v)
 	free(vcpu);
 }
 
+/* A system that sees TSC_ADJUST believes that the TSC is the same everywhere. */
+static void
+show_tsc_adjust(struct cpuid_table *cpuid)
+{
+	for (unsigned i = 0; i < cpuid->count; i++) {
+		struct cpuid_leaf *leaf = &cpuid->leaf[i];
+
+		if (leaf->leaf == 7 && leaf->subleaf == 0)
+			leaf->ebx |= (uint32_t)BIT(1);
+	}
+}
+
 int
 jit_vcpu_create(struct engine *engine, unsigned id, struct engine_vcpu **v,
     struct err *err)
@@ -691,6 +707,7 @@ jit_vcpu_create(struct engine *engine, unsigned id, struct engine_vcpu **v,
 		.x2apic = params->x2apic,
 	    },
 	    cpuid);
+	show_tsc_adjust(cpuid);
 	vcpu->cpu = x86_cpu_new(id, cpuid, &jit->msr, params->strict_msr);
 	vcpu->cpu->host = &cpu_host;
 	vcpu->cpu->owner = vcpu;

@@ -219,6 +219,10 @@ x86_cpu_mode(struct x86_cpu *cpu)
 		cpu->view = X86_VIEW_KERNEL;
 	else
 		cpu->view = X86_VIEW_KERNEL_AC;
+	cpu->align_mask = cpu->cpl == 3 && (cpu->cr0 & X86_CR0_AM) &&
+		(cpu->rflags & X86_AC) ?
+	    UINT32_MAX :
+	    0;
 }
 
 /* ------------------------------------------------------- vector state */

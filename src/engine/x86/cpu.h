@@ -265,10 +265,12 @@ struct x86_cpu {
 	uint64_t pext_sign;
 	uint64_t code_base;  /* rip at offset 0 of the page of code that runs */
 	uint64_t host_flags; /* the host's flags when translated code ended */
+	uint32_t jit_mode;   /* what it was made for: its JIT_MODE_* */
 	uint64_t jit_arg;    /* what it left for whom it came back to */
 	uint64_t jit_exit;
 	uint64_t jit_tmp;    /* its own, within an instruction */
 	uint32_t host_mxcsr; /* MXCSR as C code expects it */
+	uint32_t align_mask; /* x86_check_aligned(): 0 or all ones */
 
 	struct cpu_segment seg[CPU_SEGS];
 	struct cpu_table gdtr, idtr;
@@ -354,7 +356,7 @@ int x86_cpu_set(struct x86_cpu *cpu, const struct cpu_state *state,
 /* INIT: as reset, but x87, vector state, caches, MSRs and TSC stay. */
 void x86_cpu_init(struct x86_cpu *cpu);
 
-/* After CS, SS, EFER, CR0, CR4.SMAP, CPL or AC changed: code, view. */
+/* After CS, SS, EFER, CR0, CR4.SMAP, CPL or AC changed: what hangs on them. */
 void x86_cpu_mode(struct x86_cpu *cpu);
 
 /* Guest vector state out of the host's registers, and in again. */
@@ -411,6 +413,17 @@ static inline _Noreturn void
 x86_raise_gp(struct x86_cpu *cpu)
 {
 	x86_raise_error(cpu, X86_GP, 0);
+}
+
+/*
+ * #AC if lin is no multiple of alignment, a power of 2, and that matters: at
+ * CPL 3 with CR0.AM and EFLAGS.AC.  SDM volume 3, 6.15.
+ */
+static inline void
+x86_check_aligned(struct x86_cpu *cpu, uint64_t lin, unsigned alignment)
+{
+	if (lin & (alignment - 1) & cpu->align_mask)
+		x86_raise_error(cpu, X86_AC_FAULT, 0);
 }
 
 #endif

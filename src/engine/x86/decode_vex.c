@@ -483,7 +483,10 @@ const decode_table decode_vex_0f3a = {
 	[0x15] =
 	    ROWS(AVX("vpextrw", P66 | L0, IMM(8), OPS(WR(Edw), RD(Vx), RD(I)))),
 	[0x16] =
-	    ROWS(AVX("vpextrd", P66 | L0, IMM(8), OPS(WR(Ey), RD(Vx), RD(I)))),
+	    ROWS(AVX("vpextrd", P66 | L0 | W0, IMM(8),
+		     OPS(WR(Ed), RD(Vx), RD(I))),
+		AVX("vpextrq", P66 | L0 | W1 | ONLY64, IMM(8),
+		    OPS(WR(Eq), RD(Vx), RD(I)))),
 	[0x17] = ROWS(
 	    AVX("vextractps", P66 | L0, IMM(8), OPS(WR(Ed), RD(Vx), RD(I)))),
 	[0x18] = INSERT("vinsertf128", AVX, Wdq),
@@ -494,8 +497,10 @@ const decode_table decode_vex_0f3a = {
 	    OPS(WR(Vx), RD(Hx), RD(Edb), RD(I)))),
 	[0x21] = ROWS(AVX("vinsertps", P66 | L0, IMM(8),
 	    OPS(WR(Vx), RD(Hx), RD(W4b), RD(I)))),
-	[0x22] = ROWS(AVX("vpinsrd", P66 | L0, IMM(8),
-	    OPS(WR(Vx), RD(Hx), RD(Ey), RD(I)))),
+	[0x22] = ROWS(AVX("vpinsrd", P66 | L0 | W0, IMM(8),
+			  OPS(WR(Vx), RD(Hx), RD(Ed), RD(I))),
+	    AVX("vpinsrq", P66 | L0 | W1 | ONLY64, IMM(8),
+		OPS(WR(Vx), RD(Hx), RD(Eq), RD(I)))),
 	[0x30] = OPMASK_SHIFT("kshiftrb", "kshiftrw"),
 	[0x31] = OPMASK_SHIFT("kshiftrd", "kshiftrq"),
 	[0x32] = OPMASK_SHIFT("kshiftlb", "kshiftlw"),

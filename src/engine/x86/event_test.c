@@ -291,10 +291,16 @@ long_mode(void **state)
 	assert_int_equal(rig_stack(4, 8), STACK3);
 	assert_int_equal(rig_stack(5, 8), U_DATA);
 	cpu->gpr[CPU_RSP] += 8;
+	/* An outer level finds null selectors to be 0, with their bases. */
+	cpu->seg[CPU_FS].selector = 3;
+	cpu->seg[CPU_FS].access = CPU_SEG_UNUSABLE;
+	cpu->seg[CPU_FS].base = 0x7000;
 	SUCCEEDS(x86_iret(cpu, 8));
 	assert_int_equal(cpu->cpl, 3);
 	assert_int_equal(cpu->gpr[CPU_RSP], STACK3);
 	assert_int_equal(cpu->rflags, X86_IF | X86_RF | 2);
+	assert_int_equal(cpu->seg[CPU_FS].selector, 0);
+	assert_int_equal(cpu->seg[CPU_FS].base, 0x7000);
 
 	/* The same level: SS and RSP all the same, SS stays. */
 	rig_long(0);

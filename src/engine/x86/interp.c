@@ -4,8 +4,7 @@
  * Models       Intel SDM volume 1, 3.7 (operand addressing); volume 3, 6.5 to
  *              6.9 (exceptions, their restart, what masks them) and 17.2 to
  *              17.3 (instruction breakpoints, single-stepping).
- * Leaves out   data and I/O breakpoints of DR7, alignment checks (#AC), the
- *              BTF flag of DEBUGCTL.
+ * Leaves out   data and I/O breakpoints of DR7, the BTF flag of DEBUGCTL.
  * Taking back  An exception jumps to the x86_undo of carry_out(), which
  *              restores rip, rflags and gpr.  The first two are always
  *              remembered.  Copying gpr is left out for instructions that
@@ -312,27 +311,73 @@ falls_back(const struct x86_insn *insn)
 	return insn->op->id == X86_OP_TZCNT || insn->op->id == X86_OP_LZCNT;
 }
 
-/* One instruction, or one round of a repeated one; raises. */
+/* What an instruction that raises leaves as it found it. */
 static void
-step(struct x86_cpu *cpu, struct x86_undo *undo)
+remember(struct x86_cpu *cpu, struct x86_undo *undo)
 {
-	struct x86_insn insn;
-	const struct exec *exec;
-	uint64_t begin = cpu->rip, rflags = cpu->rflags;
-	uint64_t lin = begin;
-	bool shadow = cpu->mov_ss_shadow;
-
-	undo->rip = begin;
-	undo->rflags = rflags;
+	undo->rip = cpu->rip;
+	undo->rflags = cpu->rflags;
 	undo->gprs = false;
 	undo->left--;
 	cpu->stat_interp++;
 	cpu->sti_shadow = false;
 	cpu->mov_ss_shadow = false;
+}
+
+/* A decoded instruction, or one round of a repeated one; raises. */
+static void
+run_insn(struct x86_cpu *cpu, struct x86_undo *undo,
+    const struct x86_insn *insn)
+{
+	uint64_t begin = cpu->rip, rflags = cpu->rflags;
+	const struct exec *exec;
+
+	if (!x86_has(cpu, insn->op->feature) && !falls_back(insn))
+		x86_raise(cpu, X86_UD);
+	/* There is no VEX in real and virtual-8086 mode. */
+	if (insn->encoding != X86_LEGACY && !x86_protected(cpu))
+		x86_raise(cpu, X86_UD);
+	if (insn->op->fpu != X86_FPU_NONE)
+		x86_fpu_check(cpu, insn->op->fpu);
+
+	exec = &execs[insn->op->id];
+	if (exec->undo) {
+		memcpy(undo->gpr, cpu->gpr, sizeof(undo->gpr));
+		undo->gprs = true;
+	}
+	cpu->rip = (begin + insn->len) & x86_rip_mask(cpu);
+	cpu->rflags = rflags & ~X86_RF;
+	exec->fn(cpu, insn);
+
+	if ((rflags & (X86_RF | X86_TF)) == 0)
+		return;
+	if (insn->op->id >= X86_OP_MOVS && insn->op->id <= X86_OP_OUTS &&
+	    cpu->rip == begin)
+		cpu->rflags |= rflags & X86_RF;
+	if ((rflags & X86_TF) && single_stepped(cpu, insn)) {
+		/* A trap: what the instruction did stays. */
+		undo->rip = cpu->rip;
+		undo->rflags = cpu->rflags;
+		undo->gprs = false;
+		cpu->halted = false;
+		cpu->dr6 = (cpu->dr6 & ~DR6_BREAKPOINTS) | DR6_BS;
+		x86_raise(cpu, X86_DB);
+	}
+}
+
+/* The instruction at cs:rip; raises. */
+static void
+step(struct x86_cpu *cpu, struct x86_undo *undo)
+{
+	struct x86_insn insn;
+	uint64_t lin = cpu->rip;
+	bool shadow = cpu->mov_ss_shadow;
+
+	remember(cpu, undo);
 	if (cpu->code != X86_CODE64)
 		lin = (uint32_t)(lin + cpu->seg[CPU_CS].base);
 
-	if ((cpu->dr7 & DR7_ENABLES) && !(rflags & X86_RF) && !shadow) {
+	if ((cpu->dr7 & DR7_ENABLES) && !(cpu->rflags & X86_RF) && !shadow) {
 		uint64_t hit = breakpoints(cpu, lin);
 
 		if (hit != 0) {
@@ -342,37 +387,7 @@ step(struct x86_cpu *cpu, struct x86_undo *undo)
 	}
 
 	fetch(cpu, lin, &insn);
-	if (!x86_has(cpu, insn.op->feature) && !falls_back(&insn))
-		x86_raise(cpu, X86_UD);
-	/* There is no VEX in real and virtual-8086 mode. */
-	if (insn.encoding != X86_LEGACY && !x86_protected(cpu))
-		x86_raise(cpu, X86_UD);
-	if (insn.op->fpu != X86_FPU_NONE)
-		x86_fpu_check(cpu, insn.op->fpu);
-
-	exec = &execs[insn.op->id];
-	if (exec->undo) {
-		memcpy(undo->gpr, cpu->gpr, sizeof(undo->gpr));
-		undo->gprs = true;
-	}
-	cpu->rip = (begin + insn.len) & x86_rip_mask(cpu);
-	cpu->rflags = rflags & ~X86_RF;
-	exec->fn(cpu, &insn);
-
-	if ((rflags & (X86_RF | X86_TF)) == 0)
-		return;
-	if (insn.op->id >= X86_OP_MOVS && insn.op->id <= X86_OP_OUTS &&
-	    cpu->rip == begin)
-		cpu->rflags |= rflags & X86_RF;
-	if ((rflags & X86_TF) && single_stepped(cpu, &insn)) {
-		/* A trap: what the instruction did stays. */
-		undo->rip = cpu->rip;
-		undo->rflags = cpu->rflags;
-		undo->gprs = false;
-		cpu->halted = false;
-		cpu->dr6 = (cpu->dr6 & ~DR6_BREAKPOINTS) | DR6_BS;
-		x86_raise(cpu, X86_DB);
-	}
+	run_insn(cpu, undo, &insn);
 }
 
 static enum x86_step
@@ -422,6 +437,27 @@ enum x86_step
 x86_step(struct x86_cpu *cpu)
 {
 	return carry_out(cpu, 1);
+}
+
+enum x86_step
+x86_step_insn(struct x86_cpu *cpu, const struct x86_insn *insn)
+{
+	jmp_buf *outer = cpu->jmp;
+	struct x86_undo undo;
+	enum x86_step result = X86_STEP_NEXT;
+
+	undo.left = 1;
+	cpu->jmp = &undo.jmp;
+	if (_setjmp(undo.jmp) == 0) {
+		remember(cpu, &undo);
+		run_insn(cpu, &undo, insn);
+		if (cpu->halted)
+			result = X86_STEP_HALT;
+	} else if (!take_back(cpu, &undo)) {
+		result = X86_STEP_TRIPLE_FAULT;
+	}
+	cpu->jmp = outer;
+	return result;
 }
 
 enum x86_step

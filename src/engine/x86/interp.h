@@ -27,6 +27,11 @@ enum x86_step {
  * Clears the shadows of the instruction before.
  */
 enum x86_step x86_step(struct x86_cpu *cpu);
+/*
+ * The same for an instruction that was decoded before, and stands at cs:rip.
+ * Breakpoints of DR7 are not looked for.
+ */
+enum x86_step x86_step_insn(struct x86_cpu *cpu, const struct x86_insn *insn);
 /* The same for up to n instructions, as long as `attention` is 0. */
 enum x86_step x86_steps(struct x86_cpu *cpu, unsigned n);
 

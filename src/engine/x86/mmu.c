@@ -406,6 +406,7 @@ x86_tlb_flush_page(struct x86_cpu *cpu, uint64_t lin)
 		x86_tlb_flush(cpu, true);
 		return;
 	}
+	cpu->stat_tlb_flushes++;
 	for (unsigned v = 0; v < X86_VIEWS; v++) {
 		cpu->tlb[v].read[i] = x86_tlb_none(i);
 		cpu->tlb[v].write[i] = x86_tlb_none(i);
@@ -707,6 +708,7 @@ x86_load(struct x86_cpu *cpu, uint64_t lin, unsigned size)
 {
 	const uint8_t *p = tlb_read(cpu, lin, size, cpu->view);
 
+	x86_check_aligned(cpu, lin, size);
 	if (p != NULL)
 		return host_read(p, size);
 	return load_slow(cpu, lin, size, cpu->view, ACCESS_READ, lin_mask(cpu));
@@ -717,6 +719,7 @@ x86_store(struct x86_cpu *cpu, uint64_t lin, unsigned size, uint64_t value)
 {
 	uint8_t *p = tlb_write(cpu, lin, size, cpu->view);
 
+	x86_check_aligned(cpu, lin, size);
 	if (p != NULL)
 		host_write(p, size, value);
 	else
@@ -728,6 +731,7 @@ x86_load_rw(struct x86_cpu *cpu, uint64_t lin, unsigned size)
 {
 	const uint8_t *p = tlb_write(cpu, lin, size, cpu->view);
 
+	x86_check_aligned(cpu, lin, size);
 	if (p != NULL)
 		return host_read(p, size);
 	return load_slow(cpu, lin, size, cpu->view, ACCESS_WRITE,
@@ -834,6 +838,7 @@ x86_rmw_ptr(struct x86_cpu *cpu, uint64_t lin, unsigned size)
 	struct page page;
 	struct x86_ram *ram;
 
+	x86_check_aligned(cpu, lin, size);
 	cpu->rmw_told = p == NULL;
 	if (p != NULL)
 		return p;
@@ -874,6 +879,12 @@ x86_run_ptr(struct x86_cpu *cpu, uint64_t lin, bool write, uint64_t *len)
 
 /* ------------------------------------------------------------------ code */
 
+static uint64_t
+itlb_tag(const struct x86_cpu *cpu, uint64_t lin)
+{
+	return (lin & PAGE_MASK) | (cpu->cpl == 3 ? 2 : 0);
+}
+
 const uint8_t *
 x86_code_page(struct x86_cpu *cpu, uint64_t lin, gpa_t *gpa)
 {
@@ -883,7 +894,7 @@ x86_code_page(struct x86_cpu *cpu, uint64_t lin, gpa_t *gpa)
 	};
 	struct x86_itlb_entry *e =
 	    &cpu->itlb[(lin / PAGE_SIZE) % X86_ITLB_SIZE];
-	uint64_t tag = (lin & PAGE_MASK) | (cpu->cpl == 3 ? 2 : 0);
+	uint64_t tag = itlb_tag(cpu, lin);
 	struct page page;
 	struct x86_ram *ram;
 
@@ -902,6 +913,25 @@ x86_code_page(struct x86_cpu *cpu, uint64_t lin, gpa_t *gpa)
 	e->host = ram->host + (page.gpa - ram->gpa);
 	e->tag = tag;
 	return e->host;
+}
+
+/*
+ * Can code at lin be fetched without a fault?  What is remembered counts, as it
+ * does for x86_code_page(), whatever the tables have come to say.
+ */
+static bool
+can_fetch(struct x86_cpu *cpu, uint64_t lin)
+{
+	const struct look look = {
+		.access = ACCESS_FETCH,
+		.user = cpu->cpl == 3,
+	};
+	struct page page;
+
+	return !(cpu->cr0 & X86_CR0_PG) ||
+	    cpu->itlb[(lin / PAGE_SIZE) % X86_ITLB_SIZE].tag ==
+	    itlb_tag(cpu, lin) ||
+	    walk(cpu, lin, &look, &page) == 0;
 }
 
 bool
@@ -937,15 +967,9 @@ x86_fetch(struct x86_cpu *cpu, uint64_t lin, uint8_t *buf)
 		buf[i] =
 		    page != NULL ? page[(lin & (PAGE_SIZE - 1)) + i] : 0xff;
 	if (n < X86_INSN_MAX) {
-		/* The next page, if it can be had without a fault. */
-		const struct look look = {
-			.access = ACCESS_FETCH,
-			.user = cpu->cpl == 3,
-		};
 		uint64_t next = (lin + n) & lin_mask(cpu);
-		struct page at;
 
-		if ((cpu->cr0 & X86_CR0_PG) && walk(cpu, next, &look, &at) != 0)
+		if (!can_fetch(cpu, next))
 			return n;
 		page = x86_code_page(cpu, next, &gpa);
 		for (unsigned i = n; i < X86_INSN_MAX; i++)

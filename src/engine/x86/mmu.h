@@ -15,7 +15,10 @@
 
 #include "engine/x86/cpu.h"
 
-/* 1, 2, 4 or 8 bytes.  A write that crosses pages writes all or nothing. */
+/*
+ * 1, 2, 4 or 8 bytes, aligned to that if alignment is checked.  A write that
+ * crosses pages writes all or nothing.
+ */
 uint64_t x86_load(struct x86_cpu *cpu, uint64_t lin, unsigned size);
 void x86_store(struct x86_cpu *cpu, uint64_t lin, unsigned size,
     uint64_t value);

@@ -177,7 +177,7 @@ enter(struct x86_cpu *cpu, const struct x86_insn *insn)
 {
 	unsigned size = insn->opsize, width = x86_stack_width(cpu);
 	unsigned level = insn->imm2 & ENTER_LEVELS;
-	uint64_t bp = x86_gpr(cpu, CPU_RBP, width), frame, sp;
+	uint64_t bp = x86_gpr(cpu, CPU_RBP, width), frame, sp, lin;
 
 	x86_push(cpu, x86_gpr(cpu, CPU_RBP, size), size);
 	frame = cpu->gpr[CPU_RSP];
@@ -195,7 +195,9 @@ enter(struct x86_cpu *cpu, const struct x86_insn *insn)
 	}
 	sp = (cpu->gpr[CPU_RSP] - (insn->imm & 0xffff)) & size_mask(width);
 	/* It must be possible to push there. */
-	x86_probe(cpu, x86_address(cpu, CPU_SS, sp, size, true), size, true);
+	lin = x86_address(cpu, CPU_SS, sp, size, true);
+	x86_check_aligned(cpu, lin, size);
+	x86_probe(cpu, lin, size, true);
 	x86_set_gpr(cpu, CPU_RBP, size, frame);
 	x86_set_sp(cpu, sp);
 }

@@ -19,21 +19,15 @@
  *              them is right, whatever made it.  After writing one, CPUID
  *              serializes: the manual asks for that where code was written at
  *              another linear address (SDM volume 3, 8.1.3).
- * Exceptions   never reach the host as signals.  A waiting x87 or MMX
- *              instruction with an unmasked exception pending is #MF before it
- *              runs.  With an exception unmasked in MXCSR an instruction is
- *              first tried with all masked, and undone if one of those was
- *              signalled.
+ * Exceptions   A waiting x87 or MMX instruction with an unmasked exception
+ *              pending is #MF before it runs.  SIMD exceptions are the host's
+ *              own: an unmasked one is SIGFPE, whose handler has the stub
+ *              return.  Then nothing has changed but the flags of MXCSR, and
+ *              that MMX operands have made x87 registers MMX registers.
  * Differences  1. With CR0.NE clear, a pending x87 exception is ignored, as
  *                 with IGNNE# asserted; no IRQ 13 is raised.
  *              2. FNSTENV and FNSAVE store FIP, FDP, FCS, FDS and FOP as
  *                 zeros: what the unit knows are addresses of ours.
- *              3. Unmasked underflow of VCVTPS2PH is not seen if the result is
- *                 exact.  With unmasked overflow or underflow, precision is
- *                 signalled as without; DPPS and DPPD have all their flags
- *                 at once.
- *              4. VZEROALL and VZEROUPPER of 16- and 32-bit code clear
- *                 registers 8 to 15, too.
  * Compiled     without vector registers, and calls nothing of the C library
  *              while fpu_live.  Where that cannot be had (sanitizers, no
  *              optimization), define X86_VECTORS_CLOBBERED: then the state is
@@ -42,9 +36,11 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -65,14 +61,7 @@
 #define X86_VECTORS_CLOBBERED 1
 #endif
 
-/* MXCSR: flags in bits 5-0, their masks in 12-7. */
-#define MXCSR_FLAGS 0x3fu
-#define MXCSR_MASKS_SHIFT 7
-#define MXCSR_UE BIT(4)
-#define MXCSR_FTZ BIT(15)
 #define MXCSR_MM BIT(17)
-/* Found before the operation; then nothing is found after it. */
-#define MXCSR_BEFORE 0x07u /* IE DE ZE */
 
 #define FCW_MASKS 0x3fu
 #define FSW_PE 0x20u
@@ -87,6 +76,7 @@ struct frame {
 	void *mem;
 	uint8_t of;    /* 1 if OF is set */
 	uint8_t flags; /* the others, as LAHF has them */
+	uint8_t raised; /* the vector that ended it, or 0 */
 };
 
 /* Which host registers stand for frame.opnd and frame.mem. */
@@ -94,6 +84,8 @@ static const uint8_t opnd_regs[] = { CPU_RSI, CPU_R8 };
 
 __attribute__((visibility("hidden"))) void native_call(struct frame *f,
     const void *stub);
+/* Its RET: where a stub goes on that has raised something. */
+__attribute__((visibility("hidden"))) void native_return(void);
 
 __asm__(".text\n"
 	".p2align 4\n"
@@ -127,6 +119,9 @@ __asm__(".text\n"
 	"	pop %rbx\n"
 	".cfi_adjust_cfa_offset -8\n"
 	".cfi_restore %rbx\n"
+	".hidden native_return\n"
+	".globl native_return\n"
+	"native_return:\n"
 	"	ret\n"
 	".cfi_endproc\n"
 	".size native_call, . - native_call\n");
@@ -204,7 +199,27 @@ static struct {
 	_Atomic bool ready;
 	struct stub *write;
 	const struct stub *execute;
+	struct sigaction fault_before;
 } native = { .once = PTHREAD_ONCE_INIT };
+
+/* SIGFPE: a stub's, which rbx tells the frame of, or not our affair. */
+static void
+fault_handler(int signal, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	greg_t *regs = uc->uc_mcontext.gregs;
+
+	if ((uintptr_t)regs[REG_RIP] - (uintptr_t)native.execute < STUBS_SIZE) {
+		struct frame *f = (struct frame *)(uintptr_t)regs[REG_RBX];
+
+		f->raised = (uint8_t)regs[REG_TRAPNO];
+		regs[REG_RIP] = (greg_t)(uintptr_t)native_return;
+	} else if (native.fault_before.sa_flags & SA_SIGINFO) {
+		native.fault_before.sa_sigaction(signal, info, context);
+	} else {
+		(void)sigaction(signal, &native.fault_before, NULL);
+	}
+}
 
 static void *
 map_stubs(int fd, int protection)
@@ -217,6 +232,10 @@ native_init(void)
 {
 	int fd = memfd_create("vector-stubs", MFD_CLOEXEC);
 	void *write = MAP_FAILED, *execute = MAP_FAILED;
+	struct sigaction fault = {
+		.sa_sigaction = fault_handler,
+		.sa_flags = SA_SIGINFO,
+	};
 
 	if (fd >= 0 && ftruncate(fd, STUBS_SIZE) == 0) {
 		write = map_stubs(fd, PROT_READ | PROT_WRITE);
@@ -230,6 +249,9 @@ native_init(void)
 	close(fd);
 	native.write = write;
 	native.execute = execute;
+	sigemptyset(&fault.sa_mask);
+	if (sigaction(SIGFPE, &fault, &native.fault_before) != 0)
+		abort(); /* only for a signal that does not exist */
 	atomic_store_explicit(&native.ready, true, memory_order_release);
 }
 
@@ -419,10 +441,6 @@ native_is_waiting(const struct x86_insn *insn)
 			return modrm_reg(insn) != 4;
 		return insn->opcode != 0xdf || insn->modrm != 0xe0; /* FNSTSW */
 	}
-	/* CVTPI2PS from memory: to Intel's processors, not to AMD's. */
-	if (insn->encoding == X86_LEGACY && insn->map == 1 &&
-	    insn->opcode == 0x2a && insn->pp == 0)
-		return true;
 	for (unsigned i = 0; i < insn->operands; i++) {
 		if (insn->opnd[i].kind == X86_K_MMX)
 			return true;
@@ -430,11 +448,12 @@ native_is_waiting(const struct x86_insn *insn)
 	return false;
 }
 
-/* STMXCSR and VSTMXCSR must see the guest's, whatever it unmasks. */
+/* VZEROALL, VZEROUPPER */
 static bool
-is_stmxcsr(const struct x86_insn *insn)
+is_vzero(const struct x86_insn *insn)
 {
-	return insn->map == 1 && insn->opcode == 0xae;
+	return insn->encoding == X86_VEX && insn->map == 1 &&
+	    insn->opcode == 0x77;
 }
 
 /* The one store that signals SIMD exceptions. */
@@ -443,13 +462,6 @@ is_vcvtps2ph(const struct x86_insn *insn)
 {
 	return insn->encoding == X86_EVEX && insn->map == 3 &&
 	    insn->opcode == 0x1d;
-}
-
-/* {er} and {sae}: with all exceptions suppressed, whatever MXCSR says. */
-static bool
-suppresses_exceptions(const struct x86_insn *insn)
-{
-	return insn->encoding == X86_EVEX && insn->evex_b && !insn->has_mem;
 }
 
 /*
@@ -540,74 +552,21 @@ job_finish(struct x86_cpu *cpu, const struct job *job)
 	cpu->rflags = (cpu->rflags & ~written) | (flags & written);
 }
 
-/*
- * Run with MXCSR as given; the flags that it signals.  The state before is in
- * `old`, and stays what cpu->xsave has.
- */
-static uint32_t
-job_try(struct x86_cpu *cpu, const struct job *job, uint32_t mxcsr,
-    const uint8_t *old)
-{
-	struct frame f = job->frame;
-	uint32_t flags;
-
-	mxcsr_set(cpu, mxcsr);
-	run(cpu, &f, job->stub);
-	flags = mxcsr_get(cpu) & MXCSR_FLAGS;
-	x86_fpu_put(cpu);
-	memcpy(cpu->xsave, old, CPU_XSAVE_MAX);
-	return flags;
-}
-
-/*
- * With SIMD exceptions unmasked: find out what would be signalled.  A masked
- * underflow is signalled only if the result is inexact, too, but an unmasked
- * one always; flushing to zero signals it always.
- */
-static void
-job_run_unmasked(struct x86_cpu *cpu, struct job *job, uint32_t mxcsr)
-{
-	uint32_t unmasked = ~mxcsr >> MXCSR_MASKS_SHIFT & MXCSR_FLAGS;
-	uint32_t masked =
-	    (mxcsr | MXCSR_FLAGS << MXCSR_MASKS_SHIFT) & ~MXCSR_FLAGS;
-	uint8_t old[CPU_XSAVE_MAX];
-	uint32_t flags = 0;
-
-	x86_fpu_put(cpu);
-	memcpy(old, cpu->xsave, sizeof(old));
-	if (unmasked & MXCSR_UE) {
-		flags = job_try(cpu, job, masked | MXCSR_FTZ, old) & MXCSR_UE;
-		masked &= ~(uint32_t)MXCSR_FTZ; /* no effect with UM clear */
-	}
-	flags |= job_try(cpu, job, masked, old);
-	if ((flags & unmasked) == 0) {
-		mxcsr_set(cpu, masked);
-		run(cpu, &job->frame, job->stub);
-		mxcsr_set(cpu, mxcsr | flags);
-		return;
-	}
-	if (flags & unmasked & MXCSR_BEFORE)
-		flags &= MXCSR_BEFORE;
-	mxcsr_set(cpu, mxcsr | flags);
-	x86_raise(cpu, cpu->cr4 & X86_CR4_OSXMMEXCPT ? X86_XM : X86_UD);
-}
-
 static void
 job_run(struct x86_cpu *cpu, struct job *job)
 {
-	enum x86_fpu unit = job->insn->op->fpu;
-
-	if ((unit == X86_FPU_SSE || unit == X86_FPU_AVX ||
-		unit == X86_FPU_AVX512) &&
-	    !is_stmxcsr(job->insn) && !suppresses_exceptions(job->insn)) {
-		uint32_t mxcsr = mxcsr_get(cpu);
-
-		if (~mxcsr >> MXCSR_MASKS_SHIFT & MXCSR_FLAGS) {
-			job_run_unmasked(cpu, job, mxcsr);
-			return;
-		}
-	}
 	run(cpu, &job->frame, job->stub);
+	if (job->frame.raised == X86_XM)
+		x86_raise(cpu,
+		    cpu->cr4 & X86_CR4_OSXMMEXCPT ? X86_XM : X86_UD);
+	if (job->frame.raised == X86_MF && native_x87_wait(cpu)) {
+		/* CVTPI2PS from memory: Intel's wait, AMD's do not. */
+		uint16_t fcw = native_x87_mask(cpu);
+
+		job->frame.raised = 0;
+		run(cpu, &job->frame, job->stub);
+		native_x87_unmask(cpu, fcw);
+	}
 }
 
 /* The largest operand that is not a whole state image: that of FNSAVE. */
@@ -622,6 +581,20 @@ first_byte(const struct x86_cpu *cpu, const struct x86_insn *insn)
 	if (cpu->code != X86_CODE64 || insn->seg >= CPU_FS)
 		ea += cpu->seg[insn->seg].base;
 	return ea;
+}
+
+/*
+ * What an alignment check asks for: SDM volume 3, table 6-7.  Vectors that are
+ * longer need not be aligned to more than 16 bytes.
+ */
+static unsigned
+natural_alignment(const struct x86_insn *insn, unsigned size)
+{
+	if (insn->op->fpu != X86_FPU_X87 || size <= 8)
+		return MIN(size, 16u);
+	if (size == 10)
+		return 8;
+	return insn->opsize == 2 ? 2 : 4; /* environments, state images */
 }
 
 static void
@@ -645,9 +618,11 @@ load_operand(struct x86_cpu *cpu, const struct x86_insn *insn, unsigned size,
 			check_alignment(cpu, insn, size);
 		native_load_masked(cpu, insn, buf, bytes);
 	} else {
-		uint64_t lin = x86_mem_linear(cpu, insn, size, false);
+		uint64_t lin;
 
 		check_alignment(cpu, insn, size);
+		lin = x86_mem_linear(cpu, insn, size, false);
+		x86_check_aligned(cpu, lin, natural_alignment(insn, size));
 		x86_load_bytes(cpu, lin, buf, size);
 	}
 }
@@ -711,8 +686,9 @@ exec_vector(struct x86_cpu *cpu, const struct x86_insn *insn)
 			native_probe_masked(cpu, insn, x86_ea(cpu, insn),
 			    native_bytes_needed(cpu, insn, size));
 	} else if (stores) {
-		lin = x86_mem_linear(cpu, insn, size, true);
 		check_alignment(cpu, insn, size);
+		lin = x86_mem_linear(cpu, insn, size, true);
+		x86_check_aligned(cpu, lin, natural_alignment(insn, size));
 		x86_probe(cpu, lin, size, true);
 	}
 	job_init(cpu, insn, buf, &job);
@@ -798,7 +774,10 @@ x86_exec_native(struct x86_cpu *cpu, const struct x86_insn *insn)
 		exec_ldmxcsr(cpu, insn);
 		break;
 	default:
-		exec_vector(cpu, insn);
+		if (is_vzero(insn) && insn->code != X86_CODE64)
+			native_exec_vzero(cpu, insn);
+		else
+			exec_vector(cpu, insn);
 		break;
 	}
 }

@@ -31,6 +31,7 @@
 #define IMAGE_COMP 520u /* XCOMP_BV */
 #define COMPACTED BIT(63)
 #define IMAGE_MXCSR 24u
+#define IMAGE_XMM 160u
 #define SSE_AVX (X86_XCR0_SSE | X86_XCR0_AVX)
 
 #define COMPONENTS 8u
@@ -396,4 +397,16 @@ native_exec_xrstor(struct x86_cpu *cpu, const struct x86_insn *insn)
 		in_use &= ~(rfbm & ~header[0]);
 	le64_store(cpu->xsave + IMAGE_BV, in_use);
 	image_settle(cpu);
+}
+
+/* Registers 0 to 7 alone, which no code does that the host could run. */
+void
+native_exec_vzero(struct x86_cpu *cpu, const struct x86_insn *insn)
+{
+	x86_fpu_put(cpu);
+	if (insn->vl == 1) /* VZEROALL */
+		memset(cpu->xsave + IMAGE_XMM, 0, 8 * 16);
+	memset(cpu->xsave + component_of(cpu, AVX).at, 0, 8 * 16);
+	if (cpu->xcr0_allowed & BIT(ZMM_HI))
+		memset(cpu->xsave + component_of(cpu, ZMM_HI).at, 0, 8 * 32);
 }

@@ -64,6 +64,8 @@ x86_exec_fn native_exec_maskmov, native_exec_vmaskmov, native_exec_gather,
 
 x86_exec_fn native_exec_fxsave, native_exec_fxrstor, native_exec_xsave,
     native_exec_xrstor;
+/* VZEROALL and VZEROUPPER of 16- and 32-bit code. */
+x86_exec_fn native_exec_vzero;
 
 /* ---- small things ------------------------------------------------------- */
 

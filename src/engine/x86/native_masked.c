@@ -9,9 +9,9 @@
  *              EVEX loads it comes from the opmask and a table of element
  *              sizes.  Gathers and scatters write their registers after each
  *              element, so that a fault finds them as far as they came.
- * Differences  1. A MASKMOV faults only for bytes that it writes.
- *              2. A gather or scatter that faults has zeroed what is above its
- *                 vectors, and bits of its opmask that have no element.
+ * Differences  1. A MASKMOV with any byte to write faults only for those.
+ *              2. A gather or scatter that faults has zeroed bits of its opmask
+ *                 that have no element.
  */
 #include "base/wire.h"
 #include "engine/x86/mmu.h"
@@ -363,6 +363,7 @@ native_exec_maskmov(struct x86_cpu *cpu, const struct x86_insn *insn)
 	_Alignas(16) uint8_t data[16], mask[16];
 	uint64_t ea = cpu->gpr[CPU_RDI];
 	unsigned size = 16;
+	bytes_t bytes;
 
 	if (native_is_waiting(insn)) {
 		bool ignore = native_x87_wait(cpu);
@@ -377,7 +378,12 @@ native_exec_maskmov(struct x86_cpu *cpu, const struct x86_insn *insn)
 		vec_move(cpu, insn->encoding, data_reg, 0, true, data);
 		vec_move(cpu, insn->encoding, mask_reg, 0, true, mask);
 	}
-	native_store_masked(cpu, insn, ea, data, sign_bytes(mask, size, 1));
+	bytes = sign_bytes(mask, size, 1);
+	/* The address is checked even if nothing is written. */
+	x86_check_aligned(cpu, byte_address(cpu, insn, ea, size, true), size);
+	if (bytes == 0)
+		native_probe_masked(cpu, insn, ea, low_bytes(size));
+	native_store_masked(cpu, insn, ea, data, bytes);
 }
 
 /*
@@ -416,6 +422,9 @@ struct vsib {
 	unsigned count;
 	unsigned data_reg, data_vl;
 	unsigned index_vl;
+	/* How all of a register is moved, as large as there are any. */
+	enum x86_encoding whole;
+	unsigned whole_vl;
 	_Alignas(64) uint8_t data[64];
 	_Alignas(64) uint8_t index[64];
 	/* Which elements remain: a register like data, or an opmask. */
@@ -439,7 +448,9 @@ vsib_begin(struct x86_cpu *cpu, const struct x86_insn *insn, struct vsib *v)
 	v->data_reg = slot_reg(insn, X86_S_REG);
 	v->data_vl = vl_of(v->count * v->data_size);
 	v->index_vl = vl_of(v->count * v->index_size);
-	vec_move(cpu, insn->encoding, v->data_reg, v->data_vl, true, v->data);
+	v->whole = cpu->xcr0_allowed & X86_XCR0_AVX512 ? X86_EVEX : X86_VEX;
+	v->whole_vl = v->whole == X86_EVEX ? 2 : 1;
+	vec_move(cpu, v->whole, v->data_reg, v->whole_vl, true, v->data);
 	vec_move(cpu, insn->encoding, insn->index, v->index_vl, true, v->index);
 	v->left = 0;
 	if (insn->encoding == X86_EVEX) {
@@ -447,7 +458,7 @@ vsib_begin(struct x86_cpu *cpu, const struct x86_insn *insn, struct vsib *v)
 		v->left &= BIT(v->count) - 1;
 		return;
 	}
-	vec_move(cpu, X86_VEX, insn->vvvv, v->data_vl, true, v->mask);
+	vec_move(cpu, v->whole, insn->vvvv, v->whole_vl, true, v->mask);
 	for (unsigned i = 0; i < v->count; i++) {
 		if (v->mask[(i + 1) * v->data_size - 1] & 0x80)
 			v->left |= BIT(i);
@@ -471,17 +482,13 @@ vsib_linear(struct x86_cpu *cpu, const struct vsib *v, unsigned i, bool write)
 	return byte_address(cpu, insn, ea, v->data_size, write);
 }
 
-/*
- * Element i is done, active or not: what a fault of a later one leaves behind.
- * Registers are written as these instructions do at their end, with zeros above
- * the vector.
- */
+/* Element i is done, active or not: what a fault of a later one leaves. */
 static void
 vsib_done(struct x86_cpu *cpu, struct vsib *v, unsigned i, bool gather)
 {
 	v->left &= ~BIT(i);
 	if (gather)
-		vec_move(cpu, v->insn->encoding, v->data_reg, v->data_vl, false,
+		vec_move(cpu, v->whole, v->data_reg, v->whole_vl, false,
 		    v->data);
 	if (v->insn->encoding == X86_EVEX) {
 		opmask_set(cpu, v->insn->evex_aaa, (uint16_t)v->left);
@@ -490,6 +497,23 @@ vsib_done(struct x86_cpu *cpu, struct vsib *v, unsigned i, bool gather)
 			le64_store(v->mask + i * 8, 0);
 		else
 			le32_store(v->mask + i * 4, 0);
+		vec_move(cpu, v->whole, v->insn->vvvv, v->whole_vl, false,
+		    v->mask);
+	}
+}
+
+/* All elements are done: nothing of mask or vector beyond them stays. */
+static void
+gather_end(struct x86_cpu *cpu, struct vsib *v)
+{
+	if (v->count * v->data_size == 8)
+		le64_store(v->data + 8, 0);
+	vec_move(cpu, v->insn->encoding, v->data_reg, v->data_vl, false,
+	    v->data);
+	if (v->insn->encoding == X86_EVEX) {
+		opmask_set(cpu, v->insn->evex_aaa, 0);
+	} else {
+		native_fill(v->mask, 0);
 		vec_move(cpu, X86_VEX, v->insn->vvvv, v->data_vl, false,
 		    v->mask);
 	}
@@ -511,22 +535,13 @@ native_exec_gather(struct x86_cpu *cpu, const struct x86_insn *insn)
 	vsib_begin(cpu, insn, &v);
 	for (unsigned i = 0; i < v.count; i++) {
 		if (v.left & BIT(i)) {
-			uint64_t lin = vsib_linear(cpu, &v, i, false);
-
-			if (v.data_size == 8)
-				le64_store(v.data + i * 8,
-				    x86_load(cpu, lin, 8));
-			else
-				le32_store(v.data + i * 4,
-				    (uint32_t)x86_load(cpu, lin, 4));
+			/* Elements need not be aligned, whatever AC says. */
+			x86_load_bytes(cpu, vsib_linear(cpu, &v, i, false),
+			    v.data + i * v.data_size, v.data_size);
 		}
 		vsib_done(cpu, &v, i, true);
 	}
-	/* The end: nothing of mask or vector beyond the elements stays. */
-	native_fill(v.mask, 0);
-	if (v.count * v.data_size == 8)
-		le64_store(v.data + 8, 0);
-	vsib_done(cpu, &v, 0, true);
+	gather_end(cpu, &v);
 }
 
 void

@@ -171,10 +171,11 @@ string_port(struct x86_cpu *cpu, const struct x86_insn *insn, struct string s)
 	uint64_t lin;
 	void *run;
 
+	check_port(cpu, port, s.size); /* REP of nothing is checked, too */
 	if (s.count == 0)
 		return;
-	check_port(cpu, port, s.size);
 	lin = x86_linear(cpu, s.seg, s.off, s.size, s.write);
+	x86_check_aligned(cpu, lin, s.size);
 	run = string_run(cpu, insn, &s, lin, &count);
 	if (run != NULL) {
 		access_port(cpu, port, !s.write, s.size, run, count);

@@ -20,7 +20,9 @@
  *              16- and 32-bit code knows encodings that 64-bit code uses for
  *              something else: INC and DEC of 40-4F become FF, 82 becomes 80,
  *              MOV with an absolute address gets a ModRM.  VEX.W and EVEX.W
- *              count as 0 for general registers there.
+ *              count as 0 for general registers there.  VZEROALL and
+ *              VZEROUPPER have no 64-bit form: they would clear registers 8 to
+ *              15, too.
  * Differences  X86_OP_NOP of any form becomes the one byte 90.  Hints are of no
  *              use at the caller's address, and what is a NOP for the guest
  *              (MPX, RDSSP) need not be one on its host.
@@ -77,7 +79,9 @@ has_no_64bit_form(const struct x86_insn *insn)
 	case X86_OP_MOVDIR64B:
 		return true; /* memory at a fixed register, or two of them */
 	default:
-		return false;
+		return insn->code != X86_CODE64 &&
+		    insn->encoding == X86_VEX && insn->map == 1 &&
+		    insn->opcode == 0x77; /* VZEROALL, VZEROUPPER */
 	}
 }
 
@@ -156,6 +160,9 @@ vex_w(const struct x86_insn *insn, const struct fields *f)
 	if (insn->code == X86_CODE64)
 		return true;
 	if (f->gpr)
+		return false;
+	/* Lengths in EAX and EDX: VPCMPESTRM, VPCMPESTRI. */
+	if (insn->op->fixed_read & BIT(CPU_RDX))
 		return false;
 	if (!insn->has_mem)
 		return true;

@@ -112,6 +112,7 @@ run_place(struct x86_cpu *cpu, const struct string *s, enum cpu_seg seg,
 	uint8_t *place;
 
 	*lin = x86_address(cpu, seg, off, s->size, write);
+	x86_check_aligned(cpu, *lin, s->size);
 	if (cpu->code != X86_CODE64) {
 		const struct cpu_segment *segment = &cpu->seg[seg];
 
