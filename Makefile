@@ -11,6 +11,9 @@ demo:
 check:
 	test/check.sh
 
+check-long:
+	test/long.sh
+
 bench:
 	bench/bench.sh
 
@@ -26,4 +29,4 @@ format:
 install: all
 	meson install -C build/gcc
 
-.PHONY: all demo check bench fuzz lint format install
+.PHONY: all demo check check-long bench fuzz lint format install

@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 test/packages.sh || exit 1
-test/fetch.sh build/guests || exit 1
+test/fetch.sh build/guests all || exit 1
 
 # One line a test case, so that summary.py can count and name them.
 export CMOCKA_MESSAGE_OUTPUT=TAP
@@ -23,7 +23,7 @@ run() {
 }
 
 rm -f build/*/meson-logs/testlog.json
-run gcc
+run gcc --no-suite long
 run clang --suite unit --suite device
 run asan --suite unit --suite device --suite guest --suite hammer --suite fuzz
 run tsan --suite unit --suite device --suite guest --suite hammer

@@ -34,10 +34,7 @@ class Console:
         tty.setraw(slave)
         self.fd = master
         self.log = open(log, 'wb', buffering=0) if log else None
-        self.show = False   # pass what is said on to our own output,
-        self.hide = rb'$^'  # but for this,
-        self.hold = rb'$^'  # which may begin like that
-        self.held = b''
+        self.show = False   # pass what is said on to our own output
         self.child = subprocess.Popen(argv, stdin=slave, stdout=slave,
                                       stderr=slave, cwd=cwd,
                                       start_new_session=True,
@@ -58,12 +55,8 @@ class Console:
         if self.log:
             self.log.write(data)
         if self.show:
-            said = re.sub(self.hide, b'', self.held + data)
-            begun = re.search(self.hold, said)
-            end = begun.start() if begun and data else len(said)
-            sys.stdout.buffer.write(said[:end])
+            sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
-            self.held = said[end:]
         text = data.decode('ascii', 'replace').replace('\r', '')
         self.text += text
         self.history += text

@@ -2,10 +2,18 @@
 # Make an initramfs: busybox, a shell script as /init, and files with the
 # shared libraries they need.
 #
-# usage: test/initramfs.sh OUT INIT [FILE=PATH]...
+# usage: test/initramfs.sh [-b BUSYBOX] OUT INIT [FILE=PATH]...
+#
+# BUSYBOX is the guest's, if it cannot use the host's.  Its applets are taken to
+# be those of the host's: it may not run here.
 set -eu
 
-out=${1:?usage: initramfs.sh OUT INIT [FILE=PATH]...}
+busybox=$(command -v busybox)
+if [ "${1:-}" = -b ]; then
+	busybox=$2
+	shift 2
+fi
+out=${1:?usage: initramfs.sh [-b BUSYBOX] OUT INIT [FILE=PATH]...}
 init=${2:?usage: initramfs.sh OUT INIT [FILE=PATH]...}
 shift 2
 
@@ -27,8 +35,8 @@ mkdir -p "$root/bin" "$root/dev" "$root/proc" "$root/sys" "$root/tmp" \
     "$root/run"
 cp "$init" "$root/init"
 chmod 755 "$root/init"
-cp "$(command -v busybox)" "$root/bin/busybox"
-for applet in $("$root/bin/busybox" --list); do
+cp "$busybox" "$root/bin/busybox"
+for applet in $(busybox --list); do
 	[ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"
 done
 for spec; do
