@@ -583,6 +583,31 @@ device_access(struct x86_cpu *cpu, gpa_t gpa, bool write, unsigned size,
 	}
 }
 
+/* The TLB's answer, or NULL. */
+static uint8_t *
+tlb_read(const struct x86_cpu *cpu, uint64_t lin, unsigned size,
+    enum x86_view view)
+{
+	const struct x86_tlb *tlb = &cpu->tlb[view];
+	unsigned i = (lin / PAGE_SIZE) % X86_TLB_SIZE;
+
+	if (tlb->read[i] != x86_tlb_tag(lin + size - 1))
+		return NULL;
+	return (uint8_t *)(uintptr_t)(lin + tlb->addend[i]);
+}
+
+static uint8_t *
+tlb_write(const struct x86_cpu *cpu, uint64_t lin, unsigned size,
+    enum x86_view view)
+{
+	const struct x86_tlb *tlb = &cpu->tlb[view];
+	unsigned i = (lin / PAGE_SIZE) % X86_TLB_SIZE;
+
+	if (tlb->write[i] != x86_tlb_tag(lin + size - 1))
+		return NULL;
+	return (uint8_t *)(uintptr_t)(lin + tlb->addend[i]);
+}
+
 /* Within one page. */
 static uint64_t
 load_page(struct x86_cpu *cpu, uint64_t lin, unsigned size, enum x86_view view,
@@ -649,6 +674,20 @@ probe_pages(struct x86_cpu *cpu, uint64_t lin, unsigned len, enum x86_view view,
 	}
 }
 
+/* The same for two pages that the TLB may know. */
+static void
+probe_crossing(struct x86_cpu *cpu, uint64_t lin, unsigned size,
+    enum x86_view view, enum access access, uint64_t mask)
+{
+	uint64_t last = (lin + size - 1) & mask;
+	bool known = access == ACCESS_WRITE ?
+	    tlb_write(cpu, lin, 1, view) && tlb_write(cpu, last, 1, view) :
+	    tlb_read(cpu, lin, 1, view) && tlb_read(cpu, last, 1, view);
+
+	if (!known)
+		probe_pages(cpu, lin, size, view, access, mask);
+}
+
 static uint64_t
 load_slow(struct x86_cpu *cpu, uint64_t lin, unsigned size, enum x86_view view,
     enum access access, uint64_t mask)
@@ -657,10 +696,17 @@ load_slow(struct x86_cpu *cpu, uint64_t lin, unsigned size, enum x86_view view,
 
 	if (!crosses(lin, size))
 		return load_page(cpu, lin, size, view, access);
-	probe_pages(cpu, lin, size, view, access, mask);
-	for (unsigned i = 0; i < size; i++)
-		value |= load_page(cpu, (lin + i) & mask, 1, view, access)
+	probe_crossing(cpu, lin, size, view, access, mask);
+	for (unsigned i = 0; i < size; i++) {
+		uint64_t at = (lin + i) & mask;
+		const uint8_t *p = access == ACCESS_WRITE ?
+		    tlb_write(cpu, at, 1, view) :
+		    tlb_read(cpu, at, 1, view);
+
+		value |= (p != NULL ? host_read(p, 1) :
+				      load_page(cpu, at, 1, view, access))
 		    << (8 * i);
+	}
 	return value;
 }
 
@@ -672,35 +718,16 @@ store_slow(struct x86_cpu *cpu, uint64_t lin, unsigned size, enum x86_view view,
 		store_page(cpu, lin, size, view, value);
 		return;
 	}
-	probe_pages(cpu, lin, size, view, ACCESS_WRITE, mask);
-	for (unsigned i = 0; i < size; i++)
-		store_page(cpu, (lin + i) & mask, 1, view,
-		    (value >> (8 * i)) & 0xff);
-}
+	probe_crossing(cpu, lin, size, view, ACCESS_WRITE, mask);
+	for (unsigned i = 0; i < size; i++) {
+		uint64_t at = (lin + i) & mask, byte = (value >> (8 * i)) & 0xff;
+		uint8_t *p = tlb_write(cpu, at, 1, view);
 
-/* The TLB's answer, or NULL. */
-static uint8_t *
-tlb_read(const struct x86_cpu *cpu, uint64_t lin, unsigned size,
-    enum x86_view view)
-{
-	const struct x86_tlb *tlb = &cpu->tlb[view];
-	unsigned i = (lin / PAGE_SIZE) % X86_TLB_SIZE;
-
-	if (tlb->read[i] != x86_tlb_tag(lin + size - 1))
-		return NULL;
-	return (uint8_t *)(uintptr_t)(lin + tlb->addend[i]);
-}
-
-static uint8_t *
-tlb_write(const struct x86_cpu *cpu, uint64_t lin, unsigned size,
-    enum x86_view view)
-{
-	const struct x86_tlb *tlb = &cpu->tlb[view];
-	unsigned i = (lin / PAGE_SIZE) % X86_TLB_SIZE;
-
-	if (tlb->write[i] != x86_tlb_tag(lin + size - 1))
-		return NULL;
-	return (uint8_t *)(uintptr_t)(lin + tlb->addend[i]);
+		if (p != NULL)
+			host_write(p, 1, byte);
+		else
+			store_page(cpu, at, 1, view, byte);
+	}
 }
 
 uint64_t

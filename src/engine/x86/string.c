@@ -226,15 +226,16 @@ run(struct x86_cpu *cpu, const struct string *s, uint64_t n)
 		    x86_peek(from + (n - 1) * s->size, s->size));
 		break;
 	default: { /* CMPS and SCAS */
-		uint64_t a = x86_gpr(cpu, CPU_RAX, s->size);
+		uint64_t a = x86_gpr(cpu, CPU_RAX, s->size), b;
 
+		/* Only the flags of the last comparison are seen. */
 		do {
 			if (from != NULL)
 				a = x86_peek(from + done * s->size, s->size);
-			x86_compare(cpu, a,
-			    x86_peek(to + done * s->size, s->size), s->size);
+			b = x86_peek(to + done * s->size, s->size);
 			done++;
-		} while (done < n && !found(cpu, s));
+		} while (done < n && (a == b) != s->until_equal);
+		x86_compare(cpu, a, b, s->size);
 		n = done;
 		break;
 	}
