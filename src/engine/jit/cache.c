@@ -157,28 +157,45 @@ jit_cache_claim_locked(struct jit *jit, struct jit_vcpu *vcpu, gpa_t gpa)
 }
 
 static uint64_t
-block_lines(const struct jit_block *block)
+part_lines(const struct jit_part *part)
 {
-	unsigned off = block->gpa % MEM_PAGE_SIZE;
-	unsigned first = off / LINE, last = (off + block->len - 1) / LINE;
-
-	return (UINT64_MAX << first) & (UINT64_MAX >> (63 - last));
+	return (UINT64_MAX << (part->first / LINE)) &
+	    (UINT64_MAX >> (63 - part->last / LINE));
 }
 
-void
-jit_cache_add_locked(struct jit *jit, struct jit_block *block)
+static void
+part_add(struct jit *jit, struct jit_block *block, gpa_t gpa, unsigned first,
+    unsigned len)
 {
-	struct jit_cache *cache = &jit->cache;
-	struct x86_ram *ram = x86_ram_find(&jit->mem, block->gpa);
-	struct jit_page **page = page_slot(jit, ram, block->gpa);
-	unsigned h = hash(block->gpa, block->mode);
+	struct x86_ram *ram = x86_ram_find(&jit->mem, gpa);
+	struct jit_page **page = page_slot(jit, ram, gpa);
+	struct jit_part *part = &block->part[block->parts++];
 
 	if (*page == NULL)
 		*page = xcalloc(1, sizeof(**page));
+	*part = (struct jit_part) {
+		.next = (*page)->parts,
+		.block = block,
+		.page = gpa,
+		.first = (uint16_t)first,
+		.last = (uint16_t)(first + len - 1),
+	};
+	(*page)->parts = part;
+	(*page)->lines |= part_lines(part);
+}
+
+void
+jit_cache_add_locked(struct jit *jit, struct jit_block *block, gpa_t gpa2)
+{
+	struct jit_cache *cache = &jit->cache;
+	unsigned h = hash(block->gpa, block->mode);
+	unsigned off = block->gpa % MEM_PAGE_SIZE;
+	unsigned here = MIN(block->len, MEM_PAGE_SIZE - off);
+
 	block->incoming = JIT_NO_EXIT;
-	block->page_next = (*page)->blocks;
-	(*page)->blocks = block;
-	(*page)->lines |= block_lines(block);
+	part_add(jit, block, block->gpa - off, off, here);
+	if (here < block->len)
+		part_add(jit, block, gpa2, 0, block->len - here);
 	cache->made++;
 	cache->blocks[cache->block_count] = block;
 	/* A signal handler sees it only when it is complete. */
@@ -264,6 +281,25 @@ block_kill(struct jit *jit, struct jit_block *block)
 	__atomic_store_n((uint64_t *)(void *)entry, insn, __ATOMIC_RELEASE);
 }
 
+/* The block's part in another page than `here` is no longer of that page. */
+static void
+part_unlink_other(struct jit *jit, struct jit_block *block,
+    const struct jit_part *here)
+{
+	for (unsigned i = 0; i < block->parts; i++) {
+		struct jit_part *part = &block->part[i], **at;
+		struct jit_page *page;
+
+		if (part == here)
+			continue;
+		page = *page_slot(jit, x86_ram_find(&jit->mem, part->page),
+		    part->page);
+		for (at = &page->parts; *at != part; at = &(*at)->next)
+			;
+		*at = part->next;
+	}
+}
+
 /* [first, last] are offsets in the page. */
 static void
 page_wrote(struct jit *jit, struct x86_ram *ram, gpa_t gpa, unsigned first,
@@ -272,25 +308,25 @@ page_wrote(struct jit *jit, struct x86_ram *ram, gpa_t gpa, unsigned first,
 	struct jit_page *page = *page_slot(jit, ram, gpa);
 	uint64_t lines =
 	    (UINT64_MAX << (first / LINE)) & (UINT64_MAX >> (63 - last / LINE));
-	struct jit_block **at;
+	struct jit_part **at;
 
 	if (page != NULL && (page->lines & lines)) {
 		page->lines = 0;
-		at = &page->blocks;
+		at = &page->parts;
 		while (*at != NULL) {
-			struct jit_block *block = *at;
-			unsigned begin = block->gpa % MEM_PAGE_SIZE;
+			struct jit_part *part = *at;
 
-			if (first < begin + block->len && begin <= last) {
-				block_kill(jit, block);
-				*at = block->page_next;
+			if (first <= part->last && part->first <= last) {
+				*at = part->next;
+				part_unlink_other(jit, part->block, part);
+				block_kill(jit, part->block);
 			} else {
-				page->lines |= block_lines(block);
-				at = &block->page_next;
+				page->lines |= part_lines(part);
+				at = &part->next;
 			}
 		}
 	}
-	if (page == NULL || page->blocks == NULL)
+	if (page == NULL || page->parts == NULL)
 		ram->code[(gpa - ram->gpa) / MEM_PAGE_SIZE] = 0;
 }
 

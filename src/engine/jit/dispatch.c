@@ -175,8 +175,7 @@ find_block(struct jit_vcpu *vcpu, uint32_t mode)
 
 /* After interpreted instructions; false: leave with *stop. */
 static bool
-after_step(const struct jit_vcpu *vcpu, enum x86_step step,
-    enum jit_stop *stop)
+after_step(const struct jit_vcpu *vcpu, enum x86_step step, enum jit_stop *stop)
 {
 	switch (step) {
 	case X86_STEP_NEXT:
@@ -301,7 +300,9 @@ jit_slow_path(struct x86_cpu *cpu, uint64_t lin, uint32_t what, bool write)
 		return JIT_AGAIN;
 	before = before_step(vcpu);
 	vcpu->step = x86_step(cpu);
-	return goes_on(vcpu, &before, off + len) ? JIT_DONE : JIT_STEPPED;
+	/* A jump may lead behind itself, but its code does not go on there. */
+	return len != 0 && goes_on(vcpu, &before, off + len) ? JIT_DONE :
+							       JIT_STEPPED;
 }
 
 /* ------------------------------------------------------------ coming back */
@@ -376,8 +377,8 @@ run_translated(struct jit_vcpu *vcpu, uint32_t mode)
 #endif
 	cpu->jit_mode = mode;
 	cpu->code_base = cpu->rip & ~0xfffULL;
-	return came_back(vcpu,
-	    vcpu->jit->cache.stubs.enter(cpu, block->entry), mode);
+	return came_back(vcpu, vcpu->jit->cache.stubs.enter(cpu, block->entry),
+	    mode);
 }
 
 enum jit_stop
@@ -391,8 +392,8 @@ jit_dispatch(struct jit_vcpu *vcpu)
 	if (_setjmp(jmp) != 0 && !x86_deliver_exception(cpu))
 		return JIT_STOP_TRIPLE_FAULT;
 	cpu->jmp = &jmp;
-	while (atomic_load_explicit(&cpu->attention, memory_order_relaxed) ==
-	    0) {
+	while (
+	    atomic_load_explicit(&cpu->attention, memory_order_relaxed) == 0) {
 		bool shadow = cpu->sti_shadow || cpu->mov_ss_shadow;
 		uint32_t mode =
 		    vcpu->jit->translates && !shadow ? jit_mode(cpu) : 0;

@@ -215,6 +215,14 @@ emit_pext_state(struct emit *e, unsigned reg, unsigned src, uint32_t field)
 	emit_modrm_mem(e, reg, NOREG, NOREG, 0, (int32_t)field);
 }
 
+static inline void
+emit_not(struct emit *e, unsigned reg)
+{
+	emit_rex(e, true, 0, 0, reg);
+	emit8(e, 0xf7);
+	emit8(e, 0xd0 | (reg & 7));
+}
+
 /* rorx reg, src, n */
 static inline void
 emit_rorx(struct emit *e, unsigned reg, unsigned src, unsigned n)

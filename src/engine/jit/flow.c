@@ -145,7 +145,7 @@ jit_emit_cold(struct trans *t)
 			    cold->kind == COLD_LOAD ? stubs->load :
 						      stubs->store);
 			emit_branch(e, OP_JMP, cold->retry + e->rx);
-			/* Never after a jump: rip is not behind it. */
+			/* Not reached after a jump. */
 			emit_branch(e, OP_JMP,
 			    (cold->done != NULL ? cold->done : cold->retry) +
 				e->rx);

@@ -153,7 +153,9 @@ dump_block(FILE *file, const struct jit_block *block, const uint8_t *page)
 		const uint8_t *end =
 		    last ? block->end : block->entry + p[1].host;
 
-		dump_code(file, "", page + p->guest, next - p->guest,
+		/* What is on the next page is not shown. */
+		dump_code(file, "", page + p->guest,
+		    MIN(next, MEM_PAGE_SIZE) - p->guest,
 		    block->gpa - off + p->guest, block->mode & JIT_MODE_CODE);
 		dump_code(file, "\t", host, (size_t)(end - host),
 		    (uint64_t)(uintptr_t)host, X86_CODE64);

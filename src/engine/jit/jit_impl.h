@@ -59,11 +59,18 @@ struct jit_exit {
 #define JIT_NO_EXIT UINT32_MAX
 
 struct jit_block {
-	struct jit_block *next;      /* in its bucket of the hash */
-	struct jit_block *page_next; /* of the blocks of its page */
-	gpa_t gpa;                   /* of its first instruction */
+	struct jit_block *next; /* in its bucket of the hash */
+	gpa_t gpa;              /* of its first instruction */
 	uint32_t mode;
-	uint16_t len; /* bytes of guest code, within one page */
+	uint16_t len; /* bytes of guest code */
+	/* Where they are: in one page, or one instruction in two. */
+	struct jit_part {
+		struct jit_part *next; /* of its page */
+		struct jit_block *block;
+		gpa_t page;
+		uint16_t first, last; /* offsets in the page */
+	} part[2];
+	uint8_t parts;
 	uint16_t insns;
 	bool dead;
 	uint32_t incoming;    /* exits that are linked here */
@@ -79,12 +86,12 @@ struct jit_block {
 	struct jit_decoded {
 		struct jit_decoded *next;
 		struct x86_insn insn;
-	} *decoded; /* owned */
+	} * decoded; /* owned */
 };
 
-/* Blocks made from one page of guest memory. */
+/* What blocks were made from one page of guest memory. */
 struct jit_page {
-	struct jit_block *blocks;
+	struct jit_part *parts;
 	uint64_t lines; /* 64-byte lines that hold code */
 };
 
@@ -197,7 +204,7 @@ struct jit_vcpu {
 	uint64_t timer_at; /* machine time; UINT64_MAX: none */
 	int64_t tsc_offset;
 
-	enum x86_step step; /* how the last interpreted one ended */
+	enum x86_step step;      /* how the last interpreted one ended */
 	uint64_t stat_exits[16]; /* by enum jit_reason */
 };
 
@@ -291,7 +298,8 @@ struct jit_block *jit_cache_find(struct jit *jit, gpa_t gpa, uint32_t mode);
 #define JIT_BLOCK_ROOM 65536u
 void jit_cache_reserve_locked(struct jit *jit, struct jit_vcpu *vcpu);
 void jit_cache_claim_locked(struct jit *jit, struct jit_vcpu *vcpu, gpa_t gpa);
-void jit_cache_add_locked(struct jit *jit, struct jit_block *block);
+/* gpa2: the page that the last bytes are in, if they leave the first. */
+void jit_cache_add_locked(struct jit *jit, struct jit_block *block, gpa_t gpa2);
 /*
  * A number for a jump that may be linked; field is its rel32, in writable
  * memory, which leads to where it asks for that.
@@ -343,6 +351,11 @@ struct trans {
 	uint32_t mode;
 	enum x86_code code;
 	unsigned at; /* page offset of the instruction in hand */
+	const uint8_t *page;
+	/* The page behind it, in linear addresses, if it is known; and used. */
+	const uint8_t *page2;
+	gpa_t gpa2;
+	bool straddles;
 	const struct x86_insn *insn;
 	struct jit_block *block;
 	struct jit_cold cold[JIT_BLOCK_COLD];
@@ -386,7 +399,7 @@ enum jit_reason {
  * to the page's end, and by how much rSP has moved.
  */
 #define JIT_LOOKUP_UNDO(at, moved) ((uint32_t)(at) | (uint32_t)(moved) << 13)
-#define JIT_LOOKUP_AT(undo) ((undo) & 0x1fffu)
+#define JIT_LOOKUP_AT(undo) ((undo)&0x1fffu)
 #define JIT_LOOKUP_MOVED(undo) ((int32_t)(undo) >> 13)
 void jit_stubs_make(struct jit *jit);
 /* The calling thread is the one that enters: gs leads to the processor. */

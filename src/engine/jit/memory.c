@@ -126,7 +126,9 @@ jit_emit_check(struct trans *t, unsigned size, bool write)
 	uint8_t *hit;
 
 	cold->kind = write ? COLD_STORE : COLD_LOAD;
-	cold->what = t->at | (uint32_t)t->insn->len << 12 | size << 16;
+	cold->what = t->at | size << 16;
+	if (t->insn->op->cls != X86_C_FLOW) /* else nothing is behind it */
+		cold->what |= (uint32_t)t->insn->len << 12;
 	cold->done = NULL; /* not known yet */
 	cold->retry = e->p;
 	emit_pext_state(e, T2, T1, CPU_FIELD(pext_index));

@@ -231,13 +231,13 @@ make_slow(struct emit *e, const uint8_t *leave, const void *function)
 	emit_rsp_add(e, -8);
 	emit_call_c(e, function);
 	emit_rsp_add(e, 8);
-	emit_rr(e, false, 0x85, RAX, RAX); /* test eax, eax */
+	emit_rr(e, false, 0x85, RAX, RAX);        /* test eax, eax */
 	again = emit_branch_later(e, OP_JCC | 4); /* je */
-	emit8(e, 0x83); /* cmp eax, JIT_DONE */
+	emit8(e, 0x83);                           /* cmp eax, JIT_DONE */
 	emit8(e, 0xf8);
 	emit8(e, JIT_DONE);
 	out = emit_branch_later(e, OP_JCC | 5); /* jne */
-	emit8(e, 0x48); /* add qword [rsp], 5 */
+	emit8(e, 0x48);                         /* add qword [rsp], 5 */
 	emit8(e, 0x83);
 	emit_modrm_mem(e, 0, RSP, NOREG, 0, 0);
 	emit8(e, 5);

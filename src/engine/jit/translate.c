@@ -16,8 +16,8 @@
  *
  * Extent       A block follows the code until something ends it: an unconditional
  *              jump, an instruction that changes what code means, the end of
- *              the page (an instruction across two pages is the
- *              interpreter's), a limit.  Conditional jumps leave it at the side.
+ *              the page, a limit.  An instruction across two pages is a block
+ *              of its own, with a guard.  Conditional jumps leave it at the side.
  * Precision    An instruction changes guest registers, flags and memory only by
  *              its last host instruction that can fault; so a fault finds the
  *              state from before it.  Guest R12 to R15, which have no register,
@@ -328,33 +328,94 @@ ends_block(const struct x86_insn *insn)
 	}
 }
 
+/*
+ * An instruction that goes on in the next page is a block of its own.  Its
+ * bytes are where they were as long as the TLB of code says so: where it does
+ * not, it may know no better and be told by the interpreter.
+ */
+static enum x86_decoded
+decode_straddling(struct trans *t, struct x86_insn *insn)
+{
+	unsigned here = MEM_PAGE_SIZE - t->at;
+	uint8_t bytes[X86_INSN_MAX];
+
+	if (t->page2 == NULL || here >= X86_INSN_MAX)
+		return X86_SHORT;
+	memcpy(bytes, t->page + t->at, here);
+	memcpy(bytes + here, t->page2, X86_INSN_MAX - here);
+	if (x86_decode(bytes, X86_INSN_MAX, t->code, insn) != X86_DECODED)
+		return X86_SHORT;
+	t->straddles = true;
+	return X86_DECODED;
+}
+
+static void
+emit_straddle_guard(struct trans *t)
+{
+	struct emit *e = &t->e;
+	uint32_t entry = CPU_FIELD(itlb);
+	int32_t tag =
+	    (t->mode & JIT_MODE_CPL3 ? 2 : 0) + (int32_t)MEM_PAGE_SIZE;
+	uint8_t *known, *same;
+
+	_Static_assert(sizeof(struct x86_itlb_entry) == 32, "4 times 8");
+	emit_state(e, true, OP_LOAD, T1, CPU_FIELD(code_base));
+	emit_lea(e, true, T2, T1, NOREG, 0, MEM_PAGE_SIZE);
+	emit_pext_state(e, T2, T2, CPU_FIELD(pext_itlb));
+	emit_lea(e, true, T2, NOREG, T2, 2, 0);
+	/* tag - (code_base + 4096 | CPL 3) */
+	emit_state_index(e, true, OP_LOAD, T0, T2,
+	    entry + (uint32_t)offsetof(struct x86_itlb_entry, tag));
+	emit_not(e, T0);
+	emit_lea(e, true, T0, T0, T1, 0, tag + 1);
+	known = emit_jrcxz(e);
+	jit_emit_emulate(t);
+	emit_land8(e, known);
+	emit_rex(e, true, 0, 0, T1); /* mov T1, imm64 */
+	emit8(e, 0xb8 | (T1 & 7));
+	emit64(e, ~t->gpa2);
+	emit_state_index(e, true, OP_LOAD, T0, T2,
+	    entry + (uint32_t)offsetof(struct x86_itlb_entry, gpa));
+	emit_lea(e, true, T0, T0, T1, 0, 1);
+	same = emit_jrcxz(e);
+	jit_emit_emulate(t);
+	emit_land8(e, same);
+}
+
 /* Translate from t->at on; the number of instructions, 0: none. */
 static unsigned
-translate_insns(struct trans *t, const uint8_t *page, struct jit_block *block)
+translate_insns(struct trans *t, struct jit_block *block)
 {
 	unsigned n = 0;
 
 	for (;;) {
+		enum x86_decoded decoded;
 		struct x86_insn insn;
 		unsigned colds;
 		bool ends;
 
-		if (n == JIT_BLOCK_INSNS || t->colds > JIT_BLOCK_COLD - 8 ||
+		if (n == JIT_BLOCK_INSNS || t->straddles ||
+		    t->colds > JIT_BLOCK_COLD - 8 ||
 		    !emit_room(&t->e, (t->colds + 2) * 64 + INSN_ROOM) ||
 		    t->at >= MEM_PAGE_SIZE) {
 			jit_emit_goto(t, t->at);
 			return n;
 		}
-		if (x86_decode(page + t->at, MEM_PAGE_SIZE - t->at, t->code,
-			&insn) != X86_DECODED) {
+		decoded = x86_decode(t->page + t->at, MEM_PAGE_SIZE - t->at,
+		    t->code, &insn);
+		if (decoded == X86_SHORT && n == 0)
+			decoded = decode_straddling(t, &insn);
+		if (decoded != X86_DECODED) {
 			if (n > 0)
-				jit_emit_emulate(t);
+				jit_emit_goto(t, t->at);
 			return n;
 		}
 		block->places[n].host =
 		    (uint32_t)(emit_here(&t->e) - block->entry);
 		block->places[n].guest = (uint16_t)t->at;
 		t->insn = &insn;
+		if (t->straddles)
+			emit_straddle_guard(t);
 		colds = t->colds;
 		if (!emit_insn(t, &ends)) {
 			ends = ends_block(&insn);
@@ -373,7 +434,8 @@ translate_insns(struct trans *t, const uint8_t *page, struct jit_block *block)
 }
 
 static struct jit_block *
-make_block(struct jit_vcpu *vcpu, const uint8_t *page, gpa_t gpa, uint32_t mode)
+make_block(struct jit_vcpu *vcpu, const uint8_t *page, gpa_t gpa,
+    const uint8_t *page2, gpa_t gpa2, uint32_t mode)
 {
 	struct jit_cache *cache = &vcpu->jit->cache;
 	struct jit_place places[JIT_BLOCK_INSNS];
@@ -388,6 +450,9 @@ make_block(struct jit_vcpu *vcpu, const uint8_t *page, gpa_t gpa, uint32_t mode)
 		.mode = mode,
 		.code = mode & JIT_MODE_CODE,
 		.at = gpa % MEM_PAGE_SIZE,
+		.page = page,
+		.page2 = page2,
+		.gpa2 = gpa2,
 		.block = xcalloc(1, sizeof(*t.block)),
 	};
 	struct jit_block *block = t.block;
@@ -399,7 +464,7 @@ make_block(struct jit_vcpu *vcpu, const uint8_t *page, gpa_t gpa, uint32_t mode)
 	block->entry = emit_here(&t.e);
 	block->places = places;
 	emit_entry(&t, &bail);
-	block->insns = (uint16_t)translate_insns(&t, page, block);
+	block->insns = (uint16_t)translate_insns(&t, block);
 	if (block->insns == 0) {
 		free(block);
 		return NULL;
@@ -418,22 +483,39 @@ make_block(struct jit_vcpu *vcpu, const uint8_t *page, gpa_t gpa, uint32_t mode)
 	return block;
 }
 
+/* The linear address of the page behind the one of cs:rip. */
+static uint64_t
+next_page(const struct x86_cpu *cpu)
+{
+	uint64_t lin =
+	    (cpu->rip & ~(uint64_t)(MEM_PAGE_SIZE - 1)) + MEM_PAGE_SIZE;
+
+	return cpu->code == X86_CODE64 ? lin : lin & UINT32_MAX;
+}
+
 struct jit_block *
 jit_translate(struct jit_vcpu *vcpu, const uint8_t *page, gpa_t gpa,
     uint32_t mode)
 {
 	struct jit *jit = vcpu->jit;
 	struct jit_block *block;
+	const uint8_t *page2 = NULL;
+	gpa_t gpa2 = 0;
 
+	/* Only near the end of its page can an instruction leave it. */
+	if (MEM_PAGE_SIZE - gpa % MEM_PAGE_SIZE < X86_INSN_MAX)
+		page2 = x86_code_known(vcpu->cpu, next_page(vcpu->cpu), &gpa2);
 	code_lock_take(jit);
 	/* Another vCPU may have been first. */
 	block = jit_cache_find(jit, gpa, mode);
 	if (block == NULL) {
 		jit_cache_reserve_locked(jit, vcpu);
 		jit_cache_claim_locked(jit, vcpu, gpa);
-		block = make_block(vcpu, page, gpa, mode);
+		if (page2 != NULL)
+			jit_cache_claim_locked(jit, vcpu, gpa2);
+		block = make_block(vcpu, page, gpa, page2, gpa2, mode);
 		if (block != NULL) {
-			jit_cache_add_locked(jit, block);
+			jit_cache_add_locked(jit, block, gpa2);
 			jit_inspect_block(jit, block, page);
 		}
 	}

@@ -167,7 +167,9 @@ vcpu_set_tsc(struct x86_cpu *cpu, uint64_t tsc)
 {
 	struct jit_vcpu *vcpu = jit_owner(cpu);
 
-	vcpu->tsc_offset += (int64_t)(tsc - vcpu_tsc(cpu));
+	/* Any number, modulo 2^64: the guest may choose it. */
+	vcpu->tsc_offset = (int64_t)((uint64_t)vcpu->tsc_offset + tsc -
+	    vcpu_tsc(cpu));
 	if (cpu->lapic != NULL) /* its deadline is another moment now */
 		lapic_timer_due(cpu->lapic);
 }

@@ -262,6 +262,7 @@ struct x86_cpu {
 	uint64_t pext_index; /* constants for code that may not touch flags */
 	uint64_t pext_page;
 	uint64_t pext_jump;
+	uint64_t pext_itlb;
 	uint64_t pext_sign;
 	uint64_t code_base;  /* rip at offset 0 of the page of code that runs */
 	uint64_t host_flags; /* the host's flags when translated code ended */

@@ -720,7 +720,8 @@ store_slow(struct x86_cpu *cpu, uint64_t lin, unsigned size, enum x86_view view,
 	}
 	probe_crossing(cpu, lin, size, view, ACCESS_WRITE, mask);
 	for (unsigned i = 0; i < size; i++) {
-		uint64_t at = (lin + i) & mask, byte = (value >> (8 * i)) & 0xff;
+		uint64_t at = (lin + i) & mask,
+			 byte = (value >> (8 * i)) & 0xff;
 		uint8_t *p = tlb_write(cpu, at, 1, view);
 
 		if (p != NULL)
@@ -959,6 +960,18 @@ can_fetch(struct x86_cpu *cpu, uint64_t lin)
 	    cpu->itlb[(lin / PAGE_SIZE) % X86_ITLB_SIZE].tag ==
 	    itlb_tag(cpu, lin) ||
 	    walk(cpu, lin, &look, &page) == 0;
+}
+
+const uint8_t *
+x86_code_known(const struct x86_cpu *cpu, uint64_t lin, gpa_t *gpa)
+{
+	const struct x86_itlb_entry *e =
+	    &cpu->itlb[(lin / PAGE_SIZE) % X86_ITLB_SIZE];
+
+	if (e->tag != ((lin & PAGE_MASK) | (cpu->cpl == 3 ? 2 : 0)))
+		return NULL;
+	*gpa = e->gpa;
+	return e->host;
 }
 
 bool

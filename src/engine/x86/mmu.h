@@ -57,6 +57,9 @@ void *x86_run_ptr(struct x86_cpu *cpu, uint64_t lin, bool write, uint64_t *len);
 unsigned x86_fetch(struct x86_cpu *cpu, uint64_t lin, uint8_t *buf);
 /* Raise the fault that fetching at lin meets: for a run that ended early. */
 void x86_fetch_fault(struct x86_cpu *cpu, uint64_t lin);
+/* The same, if the TLB of code has it: nothing is looked up, nothing raised. */
+const uint8_t *x86_code_known(const struct x86_cpu *cpu, uint64_t lin,
+    gpa_t *gpa);
 /* Is the page of code at lin global?  After x86_code_page() of it. */
 bool x86_code_is_global(const struct x86_cpu *cpu, uint64_t lin);
 /* The page of code at lin: its memory and address.  NULL: not in memory. */
