@@ -61,6 +61,10 @@ jit_mode(const struct x86_cpu *cpu)
 	}
 	if (cpu->cpl == 3)
 		mode |= JIT_MODE_CPL3;
+	if (cpu->cpl == 0)
+		mode |= JIT_MODE_RING0;
+	if (cpu->cpl == 0 || !(cpu->cr4 & X86_CR4_TSD))
+		mode |= JIT_MODE_TSC;
 	if (!(cpu->cr0 & (X86_CR0_EM | X86_CR0_TS))) {
 		mode |= JIT_MODE_X87;
 		if (cpu->cr4 & X86_CR4_OSFXSR)

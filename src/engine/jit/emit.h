@@ -215,6 +215,18 @@ emit_pext_state(struct emit *e, unsigned reg, unsigned src, uint32_t field)
 	emit_modrm_mem(e, reg, NOREG, NOREG, 0, (int32_t)field);
 }
 
+/* pdep reg, src, gs:[field]: the other way. */
+static inline void
+emit_pdep_state(struct emit *e, unsigned reg, unsigned src, uint32_t field)
+{
+	emit8(e, 0x65);
+	emit8(e, 0xc4);
+	emit8(e, (~(reg >> 3) & 1) << 7 | 1u << 6 | 1u << 5 | 2);
+	emit8(e, 1u << 7 | (~src & 0xf) << 3 | 3 /* F2 */);
+	emit8(e, 0xf5);
+	emit_modrm_mem(e, reg, NOREG, NOREG, 0, (int32_t)field);
+}
+
 static inline void
 emit_not(struct emit *e, unsigned reg)
 {

@@ -9,6 +9,7 @@
  *              translate.c  from guest instructions to a block
  *              memory.c     code for memory operands
  *              flow.c       code for jumps, calls, stack
+ *              inline.c     code for system instructions that are frequent
  *              emit.h       bytes of host code
  *              stubs.c      entering and leaving translated code
  *              inspect.c    counters, dumps, names for perf
@@ -49,6 +50,8 @@
 #define JIT_MODE_GS_FLAT 0x400u
 #define JIT_MODE_STACK32 0x800u /* 32-bit code: ESP, not SP */
 #define JIT_MODE_VALID 0x1000u  /* so that no mode is 0 */
+#define JIT_MODE_RING0 0x2000u
+#define JIT_MODE_TSC 0x4000u /* RDTSC is allowed */
 
 /* A direct jump: where it leads until it is linked, and after unlinking. */
 struct jit_exit {
@@ -132,7 +135,8 @@ struct jit_cache {
 	size_t exit_count, exit_room;
 	struct jit_page **pages[X86_RAMS_MAX]; /* owned: by slot, page number */
 	uint64_t generation;                   /* times all was forgotten */
-	uint64_t made, killed;                 /* blocks, ever */
+	uint64_t made;                         /* blocks, ever */
+	_Atomic uint64_t killed; /* looked at without code_lock, too */
 };
 
 struct jit_vcpu;
@@ -369,6 +373,7 @@ bool jit_emit_address(struct trans *t);
 void jit_emit_check(struct trans *t, unsigned size, bool write);
 bool jit_emit_flow(struct trans *t, bool *ends);
 bool jit_emit_stack(struct trans *t);
+bool jit_emit_system(struct trans *t);
 /* Leave for an instruction of this page. */
 void jit_emit_goto(struct trans *t, int64_t target);
 void jit_emit_emulate(struct trans *t);

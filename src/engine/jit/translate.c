@@ -289,6 +289,8 @@ emit_insn(struct trans *t, bool *ends)
 		return jit_emit_flow(t, ends);
 	case X86_C_STACK:
 		return jit_emit_stack(t);
+	case X86_C_SYSTEM:
+		return jit_emit_system(t);
 	default:
 		return false;
 	}

@@ -162,6 +162,14 @@ vcpu_tsc(struct x86_cpu *cpu)
 	return host - atomic_load(&jit->tsc_base) + (uint64_t)vcpu->tsc_offset;
 }
 
+/* For translated code: neither of both changes while a vCPU runs. */
+static void
+tsc_tell(struct jit_vcpu *vcpu)
+{
+	vcpu->cpu->tsc_delta = (uint64_t)vcpu->tsc_offset -
+	    atomic_load(&vcpu->jit->tsc_base);
+}
+
 static void
 vcpu_set_tsc(struct x86_cpu *cpu, uint64_t tsc)
 {
@@ -170,6 +178,7 @@ vcpu_set_tsc(struct x86_cpu *cpu, uint64_t tsc)
 	/* Any number, modulo 2^64: the guest may choose it. */
 	vcpu->tsc_offset = (int64_t)((uint64_t)vcpu->tsc_offset + tsc -
 	    vcpu_tsc(cpu));
+	tsc_tell(vcpu);
 	if (cpu->lapic != NULL) /* its deadline is another moment now */
 		lapic_timer_due(cpu->lapic);
 }
@@ -573,6 +582,7 @@ jit_vcpu_run(struct engine_vcpu *v, struct engine_exit *exit)
 		    "vCPU %u: no timer can be had", v->id);
 	} else {
 		jit_stubs_adopt(vcpu);
+		tsc_tell(vcpu);
 		vcpu->intr_waits = true;
 		run(vcpu, exit);
 	}
@@ -716,6 +726,10 @@ jit_vcpu_create(struct engine *engine, unsigned id, struct engine_vcpu **v,
 	vcpu->cpu->mem = &jit->mem;
 	vcpu->cpu->lapic = lapic_new(jit->apics, id, &apic_ops, vcpu);
 	free(cpuid);
+	/* An empty table of jumps is not all zeroes: the first flush fills it. */
+	for (unsigned i = 0; i < X86_JUMP_SETS; i++)
+		vcpu->cpu->jumps_mode[i] = JIT_MODE_VALID;
+	reset->xsave_size = vcpu->cpu->xsave_size; /* MXCSR is there */
 	cpu_state_reset(reset, id);
 	rc = jit_vcpu_set(&vcpu->vcpu, reset, err);
 	free(reset);

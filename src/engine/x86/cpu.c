@@ -176,6 +176,7 @@ x86_cpu_new(unsigned id, const struct cpuid_table *cpuid,
 	cpu->pext_index = (uint64_t)(X86_TLB_SIZE - 1) * MEM_PAGE_SIZE;
 	cpu->pext_page = ~(uint64_t)(MEM_PAGE_SIZE - 1);
 	cpu->pext_jump = X86_JUMPS - 1;
+	cpu->pext_no_if = ~X86_IF;
 	cpu->pext_itlb = (uint64_t)(X86_ITLB_SIZE - 1) * MEM_PAGE_SIZE;
 	cpu->pext_sign = 0x1fffe; /* bits 63 to 47, one added, but the last */
 	cpu->host_mxcsr = MXCSR_RESET;

@@ -263,6 +263,8 @@ struct x86_cpu {
 	uint64_t pext_page;
 	uint64_t pext_jump;
 	uint64_t pext_itlb;
+	uint64_t pext_no_if; /* all but RFLAGS.IF */
+	uint64_t tsc_delta;  /* the guest's TSC less the host's, while it runs */
 	uint64_t pext_sign;
 	uint64_t code_base;  /* rip at offset 0 of the page of code that runs */
 	uint64_t host_flags; /* the host's flags when translated code ended */
