@@ -205,7 +205,7 @@ jit_cache_add_locked(struct jit *jit, struct jit_block *block, gpa_t gpa2)
 }
 
 uint32_t
-jit_cache_exit_locked(struct jit *jit, uint8_t *field)
+jit_cache_exit_locked(struct jit *jit, uint8_t *field, gpa_t gpa)
 {
 	struct jit_cache *cache = &jit->cache;
 
@@ -217,6 +217,7 @@ jit_cache_exit_locked(struct jit *jit, uint8_t *field)
 	cache->exits[cache->exit_count] = (struct jit_exit) {
 		.field = field,
 		.unlinked = le32_load(field),
+		.page = gpa / MEM_PAGE_SIZE,
 	};
 	return (uint32_t)cache->exit_count++;
 }
@@ -242,7 +243,8 @@ jit_cache_link(struct jit *jit, uint64_t generation, uint32_t n,
 		const uint8_t *from = cache->rx + (exit->field - cache->rw) + 4;
 
 		/* Another vCPU may have done it. */
-		if (le32_load(exit->field) == exit->unlinked) {
+		if (le32_load(exit->field) == exit->unlinked &&
+		    to->gpa / MEM_PAGE_SIZE == exit->page) {
 			exit->incoming = to->incoming;
 			to->incoming = n;
 			exit_set(exit, (uint32_t)(to->entry - from));

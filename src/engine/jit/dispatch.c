@@ -218,8 +218,9 @@ struct before {
 };
 
 static struct before
-before_step(const struct jit_vcpu *vcpu)
+before_step(struct jit_vcpu *vcpu)
 {
+	vcpu->page_flushed = false;
 	return (struct before) {
 		.killed = vcpu->jit->cache.killed,
 		.flushes = vcpu->cpu->stat_tlb_flushes,
@@ -244,7 +245,7 @@ goes_on(struct jit_vcpu *vcpu, const struct before *before, uint32_t next)
 	    atomic_load_explicit(&cpu->attention, memory_order_relaxed) != 0 ||
 	    !after_step(vcpu, vcpu->step, &stop) ||
 	    vcpu->jit->cache.killed != before->killed ||
-	    cpu->stat_tlb_flushes != before->flushes ||
+	    cpu->stat_tlb_flushes != before->flushes || vcpu->page_flushed ||
 	    jit_mode(cpu) != cpu->jit_mode)
 		return false;
 	jit_stubs_resume(cpu);

@@ -154,7 +154,7 @@ jit_emit_cold(struct trans *t)
 			if (on_page(cold->target)) {
 				emit_mov_imm32(e, T1,
 				    jit_cache_exit_locked(t->jit,
-					cold->from - 4));
+					cold->from - 4, t->block->gpa));
 				emit_mov_imm32(e, T0, (uint32_t)cold->target);
 				emit_branch(e, OP_JMP, stubs->link);
 			} else {

@@ -58,6 +58,7 @@ struct jit_exit {
 	uint8_t *field;    /* writable: its rel32 */
 	uint32_t unlinked; /* the rel32 that asks for a link */
 	uint32_t incoming; /* the next one that leads to the same block */
+	gpa_t page;        /* of the block that it leaves, and stays in */
 };
 #define JIT_NO_EXIT UINT32_MAX
 
@@ -209,6 +210,7 @@ struct jit_vcpu {
 	int64_t tsc_offset;
 
 	enum x86_step step;      /* how the last interpreted one ended */
+	bool page_flushed;       /* ... and the page of its code is another */
 	uint64_t stat_exits[16]; /* by enum jit_reason */
 };
 
@@ -262,6 +264,8 @@ void world_alone(struct jit *jit, struct jit_vcpu *vcpu);
 void world_together(struct jit *jit, struct jit_vcpu *vcpu);
 /* The vCPU whose thread this is, or NULL. */
 struct jit_vcpu *world_self(void);
+/* It will be freed: no more this thread's. */
+void world_forget(const struct jit_vcpu *vcpu);
 /* Take code_lock; a vCPU is out of the world while it waits. */
 void code_lock_take(struct jit *jit);
 void code_lock_drop(struct jit *jit);
@@ -305,11 +309,14 @@ void jit_cache_claim_locked(struct jit *jit, struct jit_vcpu *vcpu, gpa_t gpa);
 /* gpa2: the page that the last bytes are in, if they leave the first. */
 void jit_cache_add_locked(struct jit *jit, struct jit_block *block, gpa_t gpa2);
 /*
- * A number for a jump that may be linked; field is its rel32, in writable
- * memory, which leads to where it asks for that.
+ * A number for a jump within the page of gpa that may be linked; field is its
+ * rel32, in writable memory, which leads to where it asks for that.
  */
-uint32_t jit_cache_exit_locked(struct jit *jit, uint8_t *field);
-/* Let exit n of that generation lead to block. */
+uint32_t jit_cache_exit_locked(struct jit *jit, uint8_t *field, gpa_t gpa);
+/*
+ * Let exit n of that generation lead to block; not to one of another page, which
+ * has come in place of the exit's own while that still ran.
+ */
 void jit_cache_link(struct jit *jit, uint64_t generation, uint32_t n,
     struct jit_block *to);
 /* Code in [gpa, gpa + len) has changed. */

@@ -262,20 +262,25 @@ apic_signal(void *arg, enum lapic_signal signal, uint8_t vector)
 	}
 }
 
-/* Out of the world while a device is called. */
+/*
+ * Out of the world while a device is called, which may write memory and so take
+ * code_lock: an access that a device has part in is not a single one.
+ */
 static void
 callout_begin(struct jit_vcpu *vcpu)
 {
 	x86_fpu_put(vcpu->cpu);
-	if (!vcpu->exclusive)
-		world_leave(vcpu);
+	if (vcpu->exclusive)
+		world_together(vcpu->jit, vcpu);
+	world_leave(vcpu);
 }
 
 static void
 callout_end(struct jit_vcpu *vcpu)
 {
-	if (!vcpu->exclusive)
-		world_enter(vcpu);
+	world_enter(vcpu);
+	if (vcpu->exclusive)
+		world_alone(vcpu->jit, vcpu);
 }
 
 static void
@@ -353,6 +358,14 @@ vcpu_flushed(struct x86_cpu *cpu, bool global)
 }
 
 static void
+vcpu_flushed_page(struct x86_cpu *cpu, uint64_t lin)
+{
+	jit_jumps_clear_page(cpu, lin);
+	if ((lin ^ cpu->code_base) < MEM_PAGE_SIZE)
+		jit_owner(cpu)->page_flushed = true;
+}
+
+static void
 vcpu_exclusive_begin(struct x86_cpu *cpu)
 {
 	struct jit_vcpu *vcpu = jit_owner(cpu);
@@ -381,7 +394,7 @@ static const struct x86_host cpu_host = {
 	.mmio = vcpu_mmio,
 	.wrote_code = vcpu_wrote_code,
 	.flushed = vcpu_flushed,
-	.flushed_page = jit_jumps_clear_page,
+	.flushed_page = vcpu_flushed_page,
 	.exclusive_begin = vcpu_exclusive_begin,
 	.exclusive_end = vcpu_exclusive_end,
 	.tsc = vcpu_tsc,
@@ -674,6 +687,7 @@ jit_vcpu_destroy(struct engine_vcpu *v)
 	struct jit_vcpu *vcpu = jit_vcpu_of(v);
 
 	vcpu->jit->vcpus[v->id] = NULL;
+	world_forget(vcpu);
 	if (vcpu->has_timer)
 		(void)timer_delete(vcpu->timer);
 	lapic_free(vcpu->cpu->lapic);

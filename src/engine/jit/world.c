@@ -26,6 +26,13 @@ world_self(void)
 }
 
 void
+world_forget(const struct jit_vcpu *vcpu)
+{
+	if (self == vcpu)
+		self = NULL;
+}
+
+void
 world_enter(struct jit_vcpu *vcpu)
 {
 	struct jit *jit = vcpu->jit;

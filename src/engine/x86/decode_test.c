@@ -993,6 +993,9 @@ static const struct difference {
 	{ "fucomp", "register", "ST0 is understood, as in FUCOM" },
 	{ "fucomp", "too few operands", "ST0 is understood, as in FUCOM" },
 	{ "clzero", "too few operands", "RAX is fixed" },
+	{ "clzero", "we do not have it", "processors have none with F2, F3" },
+	{ "vpinsrd", "we do not have it", "nor, without 64 bits, with W" },
+	{ "vpextrd", "we do not have it", "nor, without 64 bits, with W" },
 	{ "movdir64b", "a fixed register read", "an operand, not fixed" },
 	{ "pause", "too many operands", "F3 41 90 is XCHG R8D, EAX" },
 	{ "vcvtps2ph", "access", "a register's upper half is cleared" },
@@ -1087,8 +1090,10 @@ check(enum x86_code code, const uint8_t *bytes, unsigned len)
 
 	if (valid)
 		seen[insn.op->id]++;
-	if (zydis_valid && !valid)
-		return left_out(&t) ? NULL : "we do not have it";
+	if (zydis_valid && !valid) {
+		what = "we do not have it";
+		return left_out(&t) || on_purpose(&t, what) ? NULL : what;
+	}
 	if (!zydis_valid && valid) {
 		/* Of 3DNow any opcode has the same length. */
 		return strcmp(insn.op->name, "3dnow") == 0 ? NULL :

@@ -5,7 +5,8 @@
  *              has the operand's size, which in 64-bit code is always 8 (AMD
  *              heeds an operand-size prefix there; the decoder does not).
  * Invariants   A target beyond the limit of CS, or not canonical in 64-bit
- *              code, is #GP(0) of the transfer itself, before anything changes.
+ *              code, is #GP(0) of the transfer itself, before anything changes;
+ *              what the push of a CALL raises is raised before that.
  *              Except for CALL and RET nothing raises after a register changed.
  */
 #include "engine/x86/interp_impl.h"
@@ -31,9 +32,22 @@ jump_relative(struct x86_cpu *cpu, const struct x86_insn *insn)
 	cpu->rip = target(cpu, insn, cpu->rip + insn->imm);
 }
 
+/* Raise what a push would raise. */
+static void
+check_push(struct x86_cpu *cpu, unsigned size)
+{
+	uint64_t sp = (cpu->gpr[CPU_RSP] - size) &
+	    size_mask(x86_stack_width(cpu));
+	uint64_t lin = x86_linear(cpu, CPU_SS, sp, size, true);
+
+	x86_check_aligned(cpu, lin, size);
+	x86_probe(cpu, lin, size, true);
+}
+
 static void
 call(struct x86_cpu *cpu, const struct x86_insn *insn, uint64_t rip)
 {
+	check_push(cpu, insn->opsize);
 	rip = target(cpu, insn, rip);
 	x86_push(cpu, cpu->rip & size_mask(insn->opsize), insn->opsize);
 	cpu->rip = rip;

@@ -597,6 +597,15 @@ natural_alignment(const struct x86_insn *insn, unsigned size)
 	return insn->opsize == 2 ? 2 : 4; /* environments, state images */
 }
 
+/* The same with an opmask. */
+static unsigned
+masked_alignment(const struct x86_insn *insn, unsigned size)
+{
+	unsigned element = native_masked_element(insn);
+
+	return element != 0 ? element : natural_alignment(insn, size);
+}
+
 static void
 check_alignment(struct x86_cpu *cpu, const struct x86_insn *insn, unsigned size)
 {
@@ -616,7 +625,8 @@ load_operand(struct x86_cpu *cpu, const struct x86_insn *insn, unsigned size,
 
 		if (bytes != 0)
 			check_alignment(cpu, insn, size);
-		native_load_masked(cpu, insn, buf, bytes);
+		native_load_masked(cpu, insn, masked_alignment(insn, size), buf,
+		    bytes);
 	} else {
 		uint64_t lin;
 
@@ -647,7 +657,10 @@ finish_masked_store(struct x86_cpu *cpu, struct job *job, const uint8_t *buf,
 	}
 	if (bytes != 0)
 		check_alignment(cpu, job->insn, size);
-	native_store_masked(cpu, job->insn, x86_ea(cpu, job->insn), buf, bytes);
+	/* Without suppression all of it has been checked. */
+	native_store_masked(cpu, job->insn,
+	    MAX(native_masked_element(job->insn), 1u),
+	    x86_ea(cpu, job->insn), buf, bytes);
 }
 
 /* FIP, FCS, FOP, FDP and FDS: of the 16-bit form, and of the 32-bit one. */
@@ -683,7 +696,8 @@ exec_vector(struct x86_cpu *cpu, const struct x86_insn *insn)
 		load_operand(cpu, insn, size, buf);
 	if (stores && masked && (insn->op->attrs & X86_A_MASKED)) {
 		if (is_vcvtps2ph(insn))
-			native_probe_masked(cpu, insn, x86_ea(cpu, insn),
+			native_probe_masked(cpu, insn,
+			    masked_alignment(insn, size), x86_ea(cpu, insn),
 			    native_bytes_needed(cpu, insn, size));
 	} else if (stores) {
 		check_alignment(cpu, insn, size);

@@ -225,6 +225,15 @@ check_mxcsr(struct x86_cpu *cpu, const uint8_t *image)
 		x86_raise_gp(cpu);
 }
 
+/* SDM volume 2, FXSAVE: an alignment check may look at some low bits. */
+static uint64_t
+fx_address(struct x86_cpu *cpu, const struct x86_insn *insn, bool write)
+{
+	x86_check_aligned(cpu,
+	    x86_mem_linear(cpu, insn, LEGACY_SIZE, write), 4);
+	return image_address(cpu, insn, LEGACY_SIZE, 16, write);
+}
+
 static void
 fx_ranges(const struct x86_cpu *cpu, struct ranges *r)
 {
@@ -237,7 +246,7 @@ fx_ranges(const struct x86_cpu *cpu, struct ranges *r)
 void
 native_exec_fxsave(struct x86_cpu *cpu, const struct x86_insn *insn)
 {
-	uint64_t lin = image_address(cpu, insn, LEGACY_SIZE, 16, true);
+	uint64_t lin = fx_address(cpu, insn, true);
 	struct ranges r;
 
 	image_take(cpu);
@@ -248,7 +257,7 @@ native_exec_fxsave(struct x86_cpu *cpu, const struct x86_insn *insn)
 void
 native_exec_fxrstor(struct x86_cpu *cpu, const struct x86_insn *insn)
 {
-	uint64_t lin = image_address(cpu, insn, LEGACY_SIZE, 16, false);
+	uint64_t lin = fx_address(cpu, insn, false);
 	uint8_t from[LEGACY_SIZE];
 	uint64_t in_use;
 	struct ranges r;

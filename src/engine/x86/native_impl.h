@@ -49,13 +49,16 @@ typedef uint64_t bytes_t;
  */
 bytes_t native_bytes_needed(struct x86_cpu *cpu, const struct x86_insn *insn,
     unsigned size);
+/* The size of an element whose faults can be suppressed, or 0. */
+unsigned native_masked_element(const struct x86_insn *insn);
+/* alignment: what an alignment check asks of the bytes that count. */
 void native_load_masked(struct x86_cpu *cpu, const struct x86_insn *insn,
-    uint8_t *buf, bytes_t bytes);
+    unsigned alignment, uint8_t *buf, bytes_t bytes);
 /* To offset ea: raise what a store would raise; and store. */
 void native_probe_masked(struct x86_cpu *cpu, const struct x86_insn *insn,
-    uint64_t ea, bytes_t bytes);
+    unsigned alignment, uint64_t ea, bytes_t bytes);
 void native_store_masked(struct x86_cpu *cpu, const struct x86_insn *insn,
-    uint64_t ea, const uint8_t *buf, bytes_t bytes);
+    unsigned alignment, uint64_t ea, const uint8_t *buf, bytes_t bytes);
 
 x86_exec_fn native_exec_maskmov, native_exec_vmaskmov, native_exec_gather,
     native_exec_scatter;

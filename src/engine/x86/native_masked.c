@@ -9,13 +9,12 @@
  *              EVEX loads it comes from the opmask and a table of element
  *              sizes.  Gathers and scatters write their registers after each
  *              element, so that a fault finds them as far as they came.
- * Differences  1. A MASKMOV with any byte to write faults only for those.
- *              2. A gather or scatter that faults has zeroed bits of its opmask
- *                 that have no element.
  */
 #include "base/wire.h"
 #include "engine/x86/mmu.h"
 #include "engine/x86/native_impl.h"
+
+#define CPUID_7B_AVX512BW BIT(30)
 
 /* ------------------------------------------------------------ runs of bytes */
 
@@ -37,51 +36,55 @@ next_run(bytes_t bytes, unsigned *at, unsigned *len)
 	return true;
 }
 
+/* Bytes `at` and up of what begins at offset ea. */
 static uint64_t
 byte_address(struct x86_cpu *cpu, const struct x86_insn *insn, uint64_t ea,
-    unsigned size, bool write)
+    unsigned at, unsigned size, bool write)
 {
-	return x86_address(cpu, insn->seg, ea & size_mask(insn->addrsize), size,
-	    write);
+	return x86_address(cpu, insn->seg, (ea & size_mask(insn->addrsize)) + at,
+	    size, write);
 }
 
 void
 native_load_masked(struct x86_cpu *cpu, const struct x86_insn *insn,
-    uint8_t *buf, bytes_t bytes)
+    unsigned alignment, uint8_t *buf, bytes_t bytes)
 {
 	uint64_t ea = x86_ea(cpu, insn);
 
-	for (unsigned at = 0, len; next_run(bytes, &at, &len); at += len)
-		x86_load_bytes(cpu,
-		    byte_address(cpu, insn, ea + at, len, false), buf + at,
-		    len);
+	for (unsigned at = 0, len; next_run(bytes, &at, &len); at += len) {
+		uint64_t lin = byte_address(cpu, insn, ea, at, len, false);
+
+		x86_check_aligned(cpu, lin, alignment);
+		x86_load_bytes(cpu, lin, buf + at, len);
+	}
 }
 
 void
 native_probe_masked(struct x86_cpu *cpu, const struct x86_insn *insn,
-    uint64_t ea, bytes_t bytes)
+    unsigned alignment, uint64_t ea, bytes_t bytes)
 {
-	for (unsigned at = 0, len; next_run(bytes, &at, &len); at += len)
-		x86_probe(cpu, byte_address(cpu, insn, ea + at, len, true), len,
-		    true);
+	for (unsigned at = 0, len; next_run(bytes, &at, &len); at += len) {
+		uint64_t lin = byte_address(cpu, insn, ea, at, len, true);
+
+		x86_check_aligned(cpu, lin, alignment);
+		x86_probe(cpu, lin, len, true);
+	}
 }
 
 void
 native_store_masked(struct x86_cpu *cpu, const struct x86_insn *insn,
-    uint64_t ea, const uint8_t *buf, bytes_t bytes)
+    unsigned alignment, uint64_t ea, const uint8_t *buf, bytes_t bytes)
 {
-	native_probe_masked(cpu, insn, ea, bytes);
+	native_probe_masked(cpu, insn, alignment, ea, bytes);
 	for (unsigned at = 0, len; next_run(bytes, &at, &len); at += len)
 		x86_store_bytes(cpu,
-		    byte_address(cpu, insn, ea + at, len, true), buf + at, len);
+		    byte_address(cpu, insn, ea, at, len, true), buf + at, len);
 }
 
 /*
- * EVEX instructions that load and suppress the faults of elements that are
- * masked off, and the size of these elements in memory; and VCVTPS2PH, the one
- * store that must not signal SIMD exceptions before a fault.  Those of the
- * exception classes that end in NF (SDM volume 2, 2.8) suppress none and are
- * not here.
+ * EVEX instructions that suppress the faults of elements that are masked off,
+ * and the size of these elements in memory.  Those of the exception classes that
+ * end in NF (SDM volume 2, 2.8) suppress none and are not here.
  */
 enum {
 	SIZE_W = 16, /* 4, with W 8 */
@@ -97,11 +100,11 @@ enum {
 #define PP_F2 BIT(3)
 #define PP_ANY 15u
 
-static const struct masked_load {
+static const struct masked_row {
 	uint8_t map, pp;
 	uint8_t first, last; /* opcodes */
 	uint8_t element;
-} masked_loads[] = {
+} masked_rows[] = {
 	{ 1, PP_ANY, 0x10, 0x10, SIZE_W },
 	{ 1, PP_ANY, 0x28, 0x28, SIZE_W },
 	{ 1, PP_ANY, 0x51, 0x51, SIZE_W },
@@ -210,20 +213,52 @@ static const struct masked_load {
 	{ 3, PP_66, 0x71, 0x71, SIZE_W },
 	{ 3, PP_66, 0x72, 0x72, 2 },
 	{ 3, PP_66, 0x73, 0x73, SIZE_W },
+	/* Stores */
+	{ 1, PP_ANY, 0x11, 0x11, SIZE_W },
+	{ 1, PP_ANY, 0x29, 0x29, SIZE_W },
+	{ 1, PP_66 | PP_F3, 0x7f, 0x7f, SIZE_W },
+	{ 1, PP_F2, 0x7f, 0x7f, SIZE_BW },
+	{ 2, PP_F3, 0x10, 0x12, 1 },
+	{ 2, PP_F3, 0x13, 0x14, 2 },
+	{ 2, PP_F3, 0x15, 0x15, 4 },
+	{ 2, PP_F3, 0x20, 0x22, 1 },
+	{ 2, PP_F3, 0x23, 0x24, 2 },
+	{ 2, PP_F3, 0x25, 0x25, 4 },
+	{ 2, PP_F3, 0x30, 0x32, 1 },
+	{ 2, PP_F3, 0x33, 0x34, 2 },
+	{ 2, PP_F3, 0x35, 0x35, 4 },
+	{ 2, PP_66, 0x63, 0x63, SIZE_BW },
+	{ 2, PP_66, 0x8a, 0x8b, SIZE_W },
 };
 
 /* What the row for an instruction says of its elements; 0: all count. */
 static unsigned
-masked_element(const struct x86_insn *insn)
+masked_row(const struct x86_insn *insn)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(masked_loads); i++) {
-		const struct masked_load *row = &masked_loads[i];
+	for (size_t i = 0; i < ARRAY_SIZE(masked_rows); i++) {
+		const struct masked_row *row = &masked_rows[i];
 
 		if (row->map == insn->map && (row->pp & BIT(insn->pp)) &&
 		    insn->opcode >= row->first && insn->opcode <= row->last)
 			return row->element;
 	}
 	return 0;
+}
+
+unsigned
+native_masked_element(const struct x86_insn *insn)
+{
+	unsigned kind = masked_row(insn) & SIZE_KIND;
+	bool w = insn->rex & X86_REX_W;
+
+	switch (kind) {
+	case SIZE_W:
+		return w ? 8 : 4;
+	case SIZE_BW:
+		return w ? 2 : 1;
+	default:
+		return kind;
+	}
 }
 
 /* ------------------------------------------- registers to memory and back */
@@ -284,11 +319,16 @@ opmask_get(struct x86_cpu *cpu, unsigned reg, bool wide)
 	return value;
 }
 
-/* KMOVW: zeros into all bits above */
+/* The same back; KMOVW has zeros in all bits above. */
 static void
-opmask_set(struct x86_cpu *cpu, unsigned reg, uint16_t value)
+opmask_set(struct x86_cpu *cpu, unsigned reg, bool wide, uint64_t value)
 {
-	native_run_code(cpu, 0x90f8c5 | mem_modrm(reg) << 24, 4, &value);
+	if (wide)
+		native_run_code(cpu, 0x90f8e1c4 | mem_modrm(reg) << 32, 5,
+		    &value);
+	else
+		native_run_code(cpu, 0x90f8c5 | mem_modrm(reg) << 24, 4,
+		    &value);
 }
 
 /* Which of the memory operand's size bytes a masked load needs. */
@@ -296,18 +336,14 @@ bytes_t
 native_bytes_needed(struct x86_cpu *cpu, const struct x86_insn *insn,
     unsigned size)
 {
-	unsigned row = masked_element(insn);
-	unsigned element = row & SIZE_KIND;
+	unsigned row = masked_row(insn);
+	unsigned element = native_masked_element(insn);
 	unsigned in_vector, in_memory;
 	uint64_t mask;
 	bytes_t bytes = 0;
 
 	if (row == 0)
 		return low_bytes(size);
-	if (element == SIZE_W)
-		element = insn->rex & X86_REX_W ? 8 : 4;
-	else if (element == SIZE_BW)
-		element = insn->rex & X86_REX_W ? 2 : 1;
 	in_vector = (16u << insn->vl) / element;
 	in_memory = size / element;
 	if ((row & WIDENS) && element == 4)
@@ -380,15 +416,13 @@ native_exec_maskmov(struct x86_cpu *cpu, const struct x86_insn *insn)
 	}
 	bytes = sign_bytes(mask, size, 1);
 	/* The address is checked even if nothing is written. */
-	x86_check_aligned(cpu, byte_address(cpu, insn, ea, size, true), size);
-	if (bytes == 0)
-		native_probe_masked(cpu, insn, ea, low_bytes(size));
-	native_store_masked(cpu, insn, ea, data, bytes);
+	native_probe_masked(cpu, insn, 8, ea, low_bytes(size));
+	native_store_masked(cpu, insn, 1, ea, data, bytes);
 }
 
 /*
  * VMASKMOVPS, VMASKMOVPD, VPMASKMOVD, VPMASKMOVQ; the mask is in vvvv.  A load
- * zeroes what it does not load.
+ * zeroes what it does not load.  Elements need not be aligned, whatever AC says.
  */
 void
 native_exec_vmaskmov(struct x86_cpu *cpu, const struct x86_insn *insn)
@@ -407,10 +441,11 @@ native_exec_vmaskmov(struct x86_cpu *cpu, const struct x86_insn *insn)
 	bytes = sign_bytes(mask, mem->size, element);
 	if (mem->rw & X86_W) {
 		vec_move(cpu, X86_VEX, reg, insn->vl, true, buf);
-		native_store_masked(cpu, insn, x86_ea(cpu, insn), buf, bytes);
+		native_store_masked(cpu, insn, 1, x86_ea(cpu, insn), buf,
+		    bytes);
 	} else {
 		native_fill(buf, 0);
-		native_load_masked(cpu, insn, buf, bytes);
+		native_load_masked(cpu, insn, 1, buf, bytes);
 		vec_move(cpu, X86_VEX, reg, insn->vl, false, buf);
 	}
 }
@@ -422,7 +457,7 @@ struct vsib {
 	unsigned count;
 	unsigned data_reg, data_vl;
 	unsigned index_vl;
-	/* How all of a register is moved, as large as there are any. */
+	/* How registers are written for a fault: see vsib_done(). */
 	enum x86_encoding whole;
 	unsigned whole_vl;
 	_Alignas(64) uint8_t data[64];
@@ -430,6 +465,7 @@ struct vsib {
 	/* Which elements remain: a register like data, or an opmask. */
 	_Alignas(64) uint8_t mask[64];
 	uint64_t left;
+	bool wide_opmask;
 };
 
 static unsigned
@@ -449,13 +485,16 @@ vsib_begin(struct x86_cpu *cpu, const struct x86_insn *insn, struct vsib *v)
 	v->data_vl = vl_of(v->count * v->data_size);
 	v->index_vl = vl_of(v->count * v->index_size);
 	v->whole = cpu->xcr0_allowed & X86_XCR0_AVX512 ? X86_EVEX : X86_VEX;
-	v->whole_vl = v->whole == X86_EVEX ? 2 : 1;
+	v->whole_vl = insn->encoding == X86_EVEX ? insn->vl :
+	    v->whole == X86_EVEX                 ? 2 :
+						   1;
 	vec_move(cpu, v->whole, v->data_reg, v->whole_vl, true, v->data);
 	vec_move(cpu, insn->encoding, insn->index, v->index_vl, true, v->index);
 	v->left = 0;
 	if (insn->encoding == X86_EVEX) {
-		v->left = opmask_get(cpu, insn->evex_aaa, false);
-		v->left &= BIT(v->count) - 1;
+		v->wide_opmask =
+		    cpuid_read(&cpu->cpuid, 7, 0).ebx & CPUID_7B_AVX512BW;
+		v->left = opmask_get(cpu, insn->evex_aaa, v->wide_opmask);
 		return;
 	}
 	vec_move(cpu, v->whole, insn->vvvv, v->whole_vl, true, v->mask);
@@ -479,10 +518,14 @@ vsib_linear(struct x86_cpu *cpu, const struct vsib *v, unsigned i, bool write)
 	else
 		index = (int32_t)le32_load(v->index + i * 4);
 	ea += (uint64_t)index << insn->scale;
-	return byte_address(cpu, insn, ea, v->data_size, write);
+	return byte_address(cpu, insn, ea, 0, v->data_size, write);
 }
 
-/* Element i is done, active or not: what a fault of a later one leaves. */
+/*
+ * Element i is done, active or not: what a fault of a later one leaves behind.
+ * What is above the vector may be zeros by then, and with EVEX is, as soon as
+ * there is an active element.
+ */
 static void
 vsib_done(struct x86_cpu *cpu, struct vsib *v, unsigned i, bool gather)
 {
@@ -491,7 +534,7 @@ vsib_done(struct x86_cpu *cpu, struct vsib *v, unsigned i, bool gather)
 		vec_move(cpu, v->whole, v->data_reg, v->whole_vl, false,
 		    v->data);
 	if (v->insn->encoding == X86_EVEX) {
-		opmask_set(cpu, v->insn->evex_aaa, (uint16_t)v->left);
+		opmask_set(cpu, v->insn->evex_aaa, v->wide_opmask, v->left);
 	} else {
 		if (v->data_size == 8)
 			le64_store(v->mask + i * 8, 0);
@@ -511,7 +554,7 @@ gather_end(struct x86_cpu *cpu, struct vsib *v)
 	vec_move(cpu, v->insn->encoding, v->data_reg, v->data_vl, false,
 	    v->data);
 	if (v->insn->encoding == X86_EVEX) {
-		opmask_set(cpu, v->insn->evex_aaa, 0);
+		opmask_set(cpu, v->insn->evex_aaa, false, 0);
 	} else {
 		native_fill(v->mask, 0);
 		vec_move(cpu, X86_VEX, v->insn->vvvv, v->data_vl, false,
@@ -534,12 +577,14 @@ native_exec_gather(struct x86_cpu *cpu, const struct x86_insn *insn)
 		x86_raise(cpu, X86_UD);
 	vsib_begin(cpu, insn, &v);
 	for (unsigned i = 0; i < v.count; i++) {
-		if (v.left & BIT(i)) {
-			/* Elements need not be aligned, whatever AC says. */
+		bool active = v.left & BIT(i);
+
+		/* Elements need not be aligned, whatever AC says. */
+		if (active)
 			x86_load_bytes(cpu, vsib_linear(cpu, &v, i, false),
 			    v.data + i * v.data_size, v.data_size);
-		}
-		vsib_done(cpu, &v, i, true);
+		if (active || insn->encoding == X86_VEX)
+			vsib_done(cpu, &v, i, true);
 	}
 	gather_end(cpu, &v);
 }
@@ -552,15 +597,12 @@ native_exec_scatter(struct x86_cpu *cpu, const struct x86_insn *insn)
 	if (insn->evex_aaa == 0)
 		x86_raise(cpu, X86_UD);
 	vsib_begin(cpu, insn, &v);
-	while (v.left != 0) {
-		unsigned i = (unsigned)__builtin_ctzll(v.left);
-		uint64_t lin = vsib_linear(cpu, &v, i, true);
-
-		if (v.data_size == 8)
-			x86_store(cpu, lin, 8, le64_load(v.data + i * 8));
-		else
-			x86_store(cpu, lin, 4, le32_load(v.data + i * 4));
+	for (unsigned i = 0; i < v.count; i++) {
+		if (!(v.left & BIT(i)))
+			continue;
+		x86_store_bytes(cpu, vsib_linear(cpu, &v, i, true),
+		    v.data + i * v.data_size, v.data_size);
 		vsib_done(cpu, &v, i, false);
 	}
-	opmask_set(cpu, insn->evex_aaa, 0);
+	opmask_set(cpu, insn->evex_aaa, false, 0);
 }

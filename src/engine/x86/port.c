@@ -177,10 +177,17 @@ string_port(struct x86_cpu *cpu, const struct x86_insn *insn, struct string s)
 	lin = x86_linear(cpu, s.seg, s.off, s.size, s.write);
 	x86_check_aligned(cpu, lin, s.size);
 	run = string_run(cpu, insn, &s, lin, &count);
-	if (run != NULL) {
-		access_port(cpu, port, !s.write, s.size, run, count);
-		if (s.write)
-			x86_rmw_done(cpu, lin, count * s.size);
+	if (run != NULL && s.write) {
+		/*
+		 * Not straight to memory: while the device is asked, the page
+		 * may become code, or what is known of dirty pages be fetched.
+		 */
+		uint8_t batch[BATCH_BYTES];
+
+		access_port(cpu, port, false, s.size, batch, count);
+		x86_store_bytes(cpu, lin, batch, count * s.size);
+	} else if (run != NULL) {
+		access_port(cpu, port, true, s.size, run, count);
 	} else if (s.write) {
 		x86_probe(cpu, lin, s.size, true);
 		access_port(cpu, port, false, s.size, &value, 1);

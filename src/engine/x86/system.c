@@ -172,9 +172,10 @@ store_table(struct x86_cpu *cpu, const struct x86_insn *insn,
 
 	need_umip(cpu);
 	lin = x86_mem_linear(cpu, insn, 2 + size, true);
+	x86_check_aligned(cpu, lin + 2, 4);
 	x86_probe(cpu, lin, 2 + size, true);
 	x86_store(cpu, lin, 2, table->limit);
-	x86_store(cpu, advance(cpu, lin, 2), size, table->base);
+	x86_store_bytes(cpu, advance(cpu, lin, 2), &table->base, size);
 }
 
 static void
