@@ -13,7 +13,12 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "vm/vm_impl.h"
+
+/* SDM volume 3, table 10-1: where a processor is after a reset. */
+#define RESET_CS_BASE 0xffff0000u
+#define RESET_RIP 0xfff0u
 
 /* May no vCPU run now?  After the end a thread only waits to be joined. */
 static bool
@@ -40,6 +45,38 @@ vcpu_park(struct vm *vm)
 	return stay;
 }
 
+/*
+ * The machine is about to end, and this line is all that will be left to look
+ * at.  On AMD processors not even that: KVM resets the vCPU before it tells.
+ */
+static void
+vcpu_tell_triple_fault(struct vcpu *vcpu)
+{
+	static struct log_limit limit;
+	struct cpu_state *cpu = xcalloc(1, sizeof(*cpu));
+	const struct cpu_segment *cs = &cpu->seg[CPU_CS];
+	struct err err;
+
+	if (engine_get(vcpu->engine, cpu, &err) < 0)
+		log_guest(&limit, "vCPU %u: triple fault; %s", vcpu->id,
+		    err.msg);
+	else if (cpu->rip == RESET_RIP && cs->base == RESET_CS_BASE)
+		log_guest(&limit,
+		    "vCPU %u: triple fault; its registers are lost", vcpu->id);
+	else
+		log_guest(&limit,
+		    "vCPU %u: triple fault; rip %#jx, cs %#x base %#jx, "
+		    "rsp %#jx, cr0 %#jx, cr2 %#jx, cr3 %#jx, cr4 %#jx, "
+		    "efer %#jx, idt %#jx limit %#x",
+		    vcpu->id, (uintmax_t)cpu->rip, cs->selector,
+		    (uintmax_t)cs->base, (uintmax_t)cpu->gpr[CPU_RSP],
+		    (uintmax_t)cpu->cr0, (uintmax_t)cpu->cr2,
+		    (uintmax_t)cpu->cr3, (uintmax_t)cpu->cr4,
+		    (uintmax_t)cpu->efer, (uintmax_t)cpu->idtr.base,
+		    cpu->idtr.limit);
+	free(cpu);
+}
+
 static void *
 vcpu_main(void *arg)
 {
@@ -64,6 +101,7 @@ vcpu_main(void *arg)
 				    engine_halted(vcpu->engine));
 			break;
 		case ENGINE_EXIT_TRIPLE_FAULT:
+			vcpu_tell_triple_fault(vcpu);
 			vm_end(vm, VM_END_TRIPLE_FAULT);
 			break;
 		case ENGINE_EXIT_DEBUG:
