@@ -25,8 +25,9 @@ run() {
 rm -f build/*/meson-logs/testlog.json
 run gcc --no-suite long
 run clang --suite unit --suite device
-run asan --suite unit --suite device --suite guest --suite hammer --suite fuzz
-run tsan --suite unit --suite device --suite guest --suite hammer
+run asan --suite unit --suite device --suite guest --suite cpu --suite hammer \
+    --suite fuzz
+run tsan --suite unit --suite device --suite guest --suite cpu --suite hammer
 
 # shellcheck disable=SC2086 # one word a build
 exec test/summary.py $broken
