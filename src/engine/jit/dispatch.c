@@ -214,15 +214,15 @@ interpret(struct jit_vcpu *vcpu, enum jit_stop *stop)
 
 /* What must not have changed for a block to go on after the interpreter. */
 struct before {
-	uint64_t killed, flushes;
+	uint64_t killed, generation, flushes;
 };
 
 static struct before
-before_step(struct jit_vcpu *vcpu)
+before_step(const struct jit_vcpu *vcpu)
 {
-	vcpu->page_flushed = false;
 	return (struct before) {
 		.killed = vcpu->jit->cache.killed,
+		.generation = vcpu->jit->cache.generation,
 		.flushes = vcpu->cpu->stat_tlb_flushes,
 	};
 }
@@ -245,23 +245,43 @@ goes_on(struct jit_vcpu *vcpu, const struct before *before, uint32_t next)
 	    atomic_load_explicit(&cpu->attention, memory_order_relaxed) != 0 ||
 	    !after_step(vcpu, vcpu->step, &stop) ||
 	    vcpu->jit->cache.killed != before->killed ||
-	    cpu->stat_tlb_flushes != before->flushes || vcpu->page_flushed ||
+	    vcpu->jit->cache.generation != before->generation ||
+	    cpu->stat_tlb_flushes != before->flushes ||
 	    jit_mode(cpu) != cpu->jit_mode)
 		return false;
 	jit_stubs_resume(cpu);
 	return true;
 }
 
+/*
+ * The block's decoded instruction, copied: when a device is called all blocks may
+ * be forgotten.  Not by the C library, which may use vector registers.
+ */
+static void
+copy_insn(struct x86_insn *to, const struct x86_insn *from)
+{
+	size_t n = sizeof(*to) / sizeof(uint64_t);
+
+	_Static_assert(sizeof(*to) % sizeof(uint64_t) == 0, "whole words");
+	__asm__ volatile("rep movsq"
+			 : "+D"(to), "+S"(from), "+c"(n)
+			 :
+			 : "memory");
+}
+
 uint32_t
-jit_interpret(struct x86_cpu *cpu, const struct x86_insn *insn, uint32_t off)
+jit_interpret(struct x86_cpu *cpu, const struct x86_insn *decoded, uint32_t off)
 {
 	struct jit_vcpu *vcpu = jit_owner(cpu);
 	struct before before = before_step(vcpu);
-	uint32_t next = off + insn->len;
+	struct x86_insn insn;
+	uint32_t next;
 
+	copy_insn(&insn, decoded);
+	next = off + insn.len;
 	cpu->jit_arg = off;
 	jit_stubs_settle(cpu, JIT_EMULATE);
-	vcpu->step = x86_step_insn(cpu, insn);
+	vcpu->step = x86_step_insn(cpu, &insn);
 	return goes_on(vcpu, &before, next) ? JIT_AGAIN : JIT_STEPPED;
 }
 
@@ -291,6 +311,7 @@ jit_slow_path(struct x86_cpu *cpu, uint64_t lin, uint32_t what, bool write)
 	struct before before;
 	bool canonical, aligned;
 
+	before = before_step(vcpu);
 	cpu->jit_arg = off;
 	jit_stubs_settle(cpu, JIT_EMULATE);
 	/*
@@ -301,9 +322,17 @@ jit_slow_path(struct x86_cpu *cpu, uint64_t lin, uint32_t what, bool write)
 	    (x86_canonical(lin) && x86_canonical(lin + size - 1));
 	aligned = size <= 8 || (lin & (MIN(size, 64u) - 1)) == 0;
 	if (canonical && aligned && !x87_pending(cpu) &&
-	    x86_tlb_fill(cpu, lin, size, write))
+	    x86_tlb_fill(cpu, lin, size, write)) {
+		/*
+		 * The page tables may be where code was: then vectors were put
+		 * away, and while we waited for the lock even this block may
+		 * have been forgotten.
+		 */
+		if (vcpu->jit->cache.generation != before.generation)
+			return JIT_EMULATE;
+		jit_stubs_resume(cpu);
 		return JIT_AGAIN;
-	before = before_step(vcpu);
+	}
 	vcpu->step = x86_step(cpu);
 	/* A jump may lead behind itself, but its code does not go on there. */
 	return len != 0 && goes_on(vcpu, &before, off + len) ? JIT_DONE :

@@ -56,7 +56,8 @@ decode_one(ZydisMnemonic mnemonic)
 	decode_at(rig.bytes, len);
 	assert_int_equal(rig.insn.length, len);
 	if (rig.insn.mnemonic != mnemonic)
-		fail_msg("%s, not %s", ZydisMnemonicGetString(rig.insn.mnemonic),
+		fail_msg("%s, not %s",
+		    ZydisMnemonicGetString(rig.insn.mnemonic),
 		    ZydisMnemonicGetString(mnemonic));
 }
 
@@ -129,8 +130,8 @@ setup(void **state)
 static void
 integers_are_little_endian(void **state)
 {
-	static const uint8_t want[] = { 0x11, 0x44, 0x33, 0x22, 0x81, 0x08, 0x07,
-		0x06, 0x05, 0x04, 0x03, 0x02, 0xf1 };
+	static const uint8_t want[] = { 0x11, 0x44, 0x33, 0x22, 0x81, 0x08,
+		0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0xf1 };
 	struct emit *e = begin();
 
 	emit8(e, 0x7711);

@@ -154,8 +154,11 @@ mem_unmap(void *arg, const struct mem_region *region)
 	}
 }
 
-/* Let every vCPU forget its write tags: stores are seen from now on. */
-static void
+/*
+ * Let every vCPU forget its write tags: stores are seen from now on.  Alone, until
+ * world_together() of what is returned.
+ */
+static struct jit_vcpu *
 mem_watch_stores(struct jit *jit)
 {
 	struct jit_vcpu *self = world_self();
@@ -167,7 +170,7 @@ mem_watch_stores(struct jit *jit)
 		if (jit->vcpus[i] != NULL)
 			x86_tlb_flush_writes(jit->vcpus[i]->cpu);
 	}
-	world_together(jit, self);
+	return self;
 }
 
 static struct x86_ram *
@@ -185,7 +188,7 @@ mem_dirty_begin(void *arg, const struct mem_region *region, struct err *err)
 	for (size_t i = 0; i < region->size / MEM_PAGE_SIZE; i++)
 		ram->dirty[i] = 0;
 	jit->mem.tracking = true;
-	mem_watch_stores(jit);
+	world_together(jit, mem_watch_stores(jit));
 	return 0;
 }
 
@@ -203,16 +206,20 @@ mem_dirty_take(void *arg, const struct mem_region *region, uint64_t *bitmap,
 {
 	struct jit *jit = arg;
 	struct x86_ram *ram = mem_ram(jit, region);
+	struct jit_vcpu *self;
 
 	/*
-	 * First the tags, then the bytes: a store that still went by a tag is
-	 * in the bytes already.
+	 * Tags and bytes at once: of a page with a tag, which is written
+	 * unseen, the byte must be there for the next time.
 	 */
-	mem_watch_stores(jit);
+	self = mem_watch_stores(jit);
 	for (size_t i = 0; i < region->size / MEM_PAGE_SIZE; i++) {
-		if (atomic_exchange(&ram->dirty[i], 0))
+		if (ram->dirty[i]) {
+			ram->dirty[i] = 0;
 			bitmap[i / 64] |= BIT(i % 64);
+		}
 	}
+	world_together(jit, self);
 	return 0;
 }
 

@@ -210,7 +210,6 @@ struct jit_vcpu {
 	int64_t tsc_offset;
 
 	enum x86_step step;      /* how the last interpreted one ended */
-	bool page_flushed;       /* ... and the page of its code is another */
 	uint64_t stat_exits[16]; /* by enum jit_reason */
 };
 

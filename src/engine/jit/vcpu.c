@@ -358,14 +358,6 @@ vcpu_flushed(struct x86_cpu *cpu, bool global)
 }
 
 static void
-vcpu_flushed_page(struct x86_cpu *cpu, uint64_t lin)
-{
-	jit_jumps_clear_page(cpu, lin);
-	if ((lin ^ cpu->code_base) < MEM_PAGE_SIZE)
-		jit_owner(cpu)->page_flushed = true;
-}
-
-static void
 vcpu_exclusive_begin(struct x86_cpu *cpu)
 {
 	struct jit_vcpu *vcpu = jit_owner(cpu);
@@ -394,7 +386,7 @@ static const struct x86_host cpu_host = {
 	.mmio = vcpu_mmio,
 	.wrote_code = vcpu_wrote_code,
 	.flushed = vcpu_flushed,
-	.flushed_page = vcpu_flushed_page,
+	.flushed_page = jit_jumps_clear_page,
 	.exclusive_begin = vcpu_exclusive_begin,
 	.exclusive_end = vcpu_exclusive_end,
 	.tsc = vcpu_tsc,

@@ -547,7 +547,6 @@ compare_exchange_wide(struct x86_cpu *cpu, const struct x86_insn *insn)
 {
 	unsigned half = insn->opnd[0].size / 2;
 	struct wide w = {
-		.lin = x86_mem_linear(cpu, insn, half * 2, true),
 		.half = half,
 		.lo = x86_gpr(cpu, CPU_RAX, half),
 		.hi = x86_gpr(cpu, CPU_RDX, half),
@@ -558,9 +557,10 @@ compare_exchange_wide(struct x86_cpu *cpu, const struct x86_insn *insn)
 	if (half == 8) {
 		if (!x86_has(cpu, X86_F_CX16))
 			x86_raise(cpu, X86_UD);
-		if (w.lin & 15)
+		if (x86_first_byte(cpu, insn) & 15)
 			x86_raise_gp(cpu);
 	}
+	w.lin = x86_mem_linear(cpu, insn, half * 2, true);
 	/* Without LOCK one access is as good as another: always at once. */
 	wide_locked(cpu, &w);
 	if (w.equal) {

@@ -169,8 +169,7 @@ x86_cpu_new(unsigned id, const struct cpuid_table *cpuid,
 	cpu->strict_msr = strict_msr;
 	cpu->features = cpu_features(cpuid);
 	/* Without XSAVE there is no XCR0, but there is SSE. */
-	cpu->xcr0_allowed =
-	    cpuid_xcr0(cpuid) | X86_XCR0_X87 | X86_XCR0_SSE;
+	cpu->xcr0_allowed = cpuid_xcr0(cpuid) | X86_XCR0_X87 | X86_XCR0_SSE;
 	cpu->xsave_size = cpuid_xsave_size(cpuid);
 	cpu->phys_bits = sizes.eax & 0xff ? MIN(sizes.eax & 0xff, 52u) : 36;
 	cpu->pext_index = (uint64_t)(X86_TLB_SIZE - 1) * MEM_PAGE_SIZE;
@@ -221,8 +220,8 @@ x86_cpu_mode(struct x86_cpu *cpu)
 		cpu->view = X86_VIEW_KERNEL;
 	else
 		cpu->view = X86_VIEW_KERNEL_AC;
-	cpu->align_mask = cpu->cpl == 3 && (cpu->cr0 & X86_CR0_AM) &&
-		(cpu->rflags & X86_AC) ?
+	cpu->align_mask =
+	    cpu->cpl == 3 && (cpu->cr0 & X86_CR0_AM) && (cpu->rflags & X86_AC) ?
 	    UINT32_MAX :
 	    0;
 }

@@ -482,11 +482,10 @@ const decode_table decode_vex_0f3a = {
 	    ROWS(AVX("vpextrb", P66 | L0, IMM(8), OPS(WR(Edb), RD(Vx), RD(I)))),
 	[0x15] =
 	    ROWS(AVX("vpextrw", P66 | L0, IMM(8), OPS(WR(Edw), RD(Vx), RD(I)))),
-	[0x16] =
-	    ROWS(AVX("vpextrd", P66 | L0 | W0, IMM(8),
-		     OPS(WR(Ed), RD(Vx), RD(I))),
-		AVX("vpextrq", P66 | L0 | W1 | ONLY64, IMM(8),
-		    OPS(WR(Eq), RD(Vx), RD(I)))),
+	[0x16] = ROWS(AVX("vpextrd", P66 | L0 | W0, IMM(8),
+			  OPS(WR(Ed), RD(Vx), RD(I))),
+	    AVX("vpextrq", P66 | L0 | W1 | ONLY64, IMM(8),
+		OPS(WR(Eq), RD(Vx), RD(I)))),
 	[0x17] = ROWS(
 	    AVX("vextractps", P66 | L0, IMM(8), OPS(WR(Ed), RD(Vx), RD(I)))),
 	[0x18] = INSERT("vinsertf128", AVX, Wdq),

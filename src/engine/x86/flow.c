@@ -36,8 +36,8 @@ jump_relative(struct x86_cpu *cpu, const struct x86_insn *insn)
 static void
 check_push(struct x86_cpu *cpu, unsigned size)
 {
-	uint64_t sp = (cpu->gpr[CPU_RSP] - size) &
-	    size_mask(x86_stack_width(cpu));
+	uint64_t sp =
+	    (cpu->gpr[CPU_RSP] - size) & size_mask(x86_stack_width(cpu));
 	uint64_t lin = x86_linear(cpu, CPU_SS, sp, size, true);
 
 	x86_check_aligned(cpu, lin, size);

@@ -68,6 +68,20 @@ x86_address(struct x86_cpu *cpu, enum cpu_seg seg, uint64_t off, unsigned size,
 	return off;
 }
 
+/*
+ * Where the memory operand begins, unchecked: for alignment that is looked at
+ * before anything else.
+ */
+static inline uint64_t
+x86_first_byte(const struct x86_cpu *cpu, const struct x86_insn *insn)
+{
+	uint64_t ea = x86_ea(cpu, insn);
+
+	if (cpu->code != X86_CODE64 || insn->seg >= CPU_FS)
+		ea += cpu->seg[insn->seg].base;
+	return ea;
+}
+
 /* size is 1, 2, 4 or 8 */
 static inline int64_t
 x86_sign_extend(uint64_t value, unsigned size)

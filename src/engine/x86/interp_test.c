@@ -375,6 +375,71 @@ limits_and_canonical_form(void **state)
 	assert_int_equal(step_faults(X86_GP, CODE), 0);
 }
 
+/* SDM volume 3, 6.15: CPL 3, CR0.AM and EFLAGS.AC, all of them. */
+static void
+alignment_checks(void **state)
+{
+	enter64();
+	enter_user();
+	cpu->cr0 |= X86_CR0_AM;
+	cpu->gpr[CPU_RBX] = DATA + 2;
+	/* mov eax, [rbx] */
+	CODE_BYTES(0x8b, 0x03);
+	STEP_TO(CODE + 2);
+	cpu->rflags |= X86_AC;
+	x86_cpu_mode(cpu);
+	CODE_BYTES(0x8b, 0x03);
+	assert_int_equal(step_faults(X86_AC_FAULT, CODE), 0);
+
+	/* As far as the operand is wide, and before page faults */
+	enter_user();
+	CODE_BYTES(0x66, 0x8b, 0x03);
+	STEP_TO(CODE + 3);
+	le64_store(pte(DATA), 0);
+	x86_tlb_flush(cpu, true);
+	CODE_BYTES(0x89, 0x03);
+	step_faults(X86_AC_FAULT, CODE);
+	/* not before #GP: mov eax, [rbx] */
+	enter_user();
+	cpu->gpr[CPU_RBX] = 0x800000000001;
+	CODE_BYTES(0x8b, 0x03);
+	step_faults(X86_GP, CODE);
+
+	/* push rax; lock add [rbx], eax; rep movsd; enter 2, 0 */
+	enter_user();
+	cpu->gpr[CPU_RSP] = STACK + 4;
+	CODE_BYTES(0x50);
+	step_faults(X86_AC_FAULT, CODE);
+	enter_user();
+	cpu->gpr[CPU_RSP] = STACK;
+	cpu->gpr[CPU_RBX] = DATA + 0x1002;
+	CODE_BYTES(0xf0, 0x01, 0x03);
+	step_faults(X86_AC_FAULT, CODE);
+	enter_user();
+	cpu->gpr[CPU_RSI] = cpu->gpr[CPU_RDI] = DATA + 0x1001;
+	cpu->gpr[CPU_RCX] = 4;
+	CODE_BYTES(0xf3, 0xa5);
+	step_faults(X86_AC_FAULT, CODE);
+	assert_int_equal(cpu->gpr[CPU_RCX], 4);
+	enter_user();
+	CODE_BYTES(0xc8, 2, 0, 0);
+	step_faults(X86_AC_FAULT, CODE);
+	assert_int_equal(cpu->gpr[CPU_RSP], STACK);
+
+	/* In ring 0 AC means something else; without AM nothing. */
+	enter64();
+	cpu->cr0 |= X86_CR0_AM;
+	cpu->rflags |= X86_AC;
+	x86_cpu_mode(cpu);
+	cpu->gpr[CPU_RBX] = DATA + 1;
+	CODE_BYTES(0x8b, 0x03);
+	STEP_TO(CODE + 2);
+	cpu->cr0 &= ~(uint64_t)X86_CR0_AM;
+	enter_user();
+	CODE_BYTES(0x8b, 0x03);
+	STEP_TO(CODE + 2);
+}
+
 /* --------------------------------------------------------------- fetching */
 
 static void
@@ -602,6 +667,19 @@ targets_have_the_operand_size(void **state)
 	STEP_TO(CODE + 0x20);
 	assert_int_equal(cpu->gpr[CPU_RSP], STACK - 8);
 	assert_int_equal(le64_load(ram + STACK - 8), CODE + 3);
+	/* call rax to no address: what the push raises comes first */
+	enter64();
+	enter_user();
+	CODE_BYTES(0xff, 0xd0);
+	cpu->gpr[CPU_RAX] = BIT(47);
+	le64_store(pte(DATA), 0);
+	cpu->gpr[CPU_RSP] = DATA + 8;
+	assert_int_equal(step_faults(X86_PFV, CODE), X86_PF_W | X86_PF_U);
+	enter_user();
+	CODE_BYTES(0xff, 0xd0);
+	cpu->gpr[CPU_RSP] = STACK;
+	assert_int_equal(step_faults(X86_GP, CODE), 0);
+	assert_int_equal(le64_load(ram + STACK - 8), 0);
 }
 
 static void
@@ -928,6 +1006,13 @@ compare_and_exchange_wide(void **state)
 	assert_int_equal(cpu->gpr[CPU_RDX], 0x2222222222222222);
 	cpu->gpr[CPU_RSI] = DATA + 0x28;
 	cpu->rip = CODE;
+	assert_int_equal(step_faults(X86_GP, CODE), 0);
+	/* cmpxchg16b [rbp]: alignment comes before the address itself */
+	CODE_BYTES(0x48, 0x0f, 0xc7, 0x4d, 0x00);
+	cpu->gpr[CPU_RBP] = BIT(59);
+	assert_int_equal(step_faults(X86_SS, CODE), 0);
+	CODE_BYTES(0x48, 0x0f, 0xc7, 0x4d, 0x00);
+	cpu->gpr[CPU_RBP] = BIT(59) + 8;
 	assert_int_equal(step_faults(X86_GP, CODE), 0);
 }
 
@@ -1384,6 +1469,7 @@ main(void)
 		cmocka_unit_test(each_mode_has_its_sizes),
 		cmocka_unit_test(addresses_wrap_at_their_size),
 		cmocka_unit_test(limits_and_canonical_form),
+		cmocka_unit_test(alignment_checks),
 		cmocka_unit_test(fetching_ends_where_code_does),
 		cmocka_unit_test(what_the_guest_lacks),
 		cmocka_unit_test(units_by_control_registers),

@@ -74,8 +74,8 @@ struct frame {
 	uint64_t rax, rcx, rdx; /* fixed registers */
 	uint64_t opnd[2];       /* general registers among the operands */
 	void *mem;
-	uint8_t of;    /* 1 if OF is set */
-	uint8_t flags; /* the others, as LAHF has them */
+	uint8_t of;     /* 1 if OF is set */
+	uint8_t flags;  /* the others, as LAHF has them */
 	uint8_t raised; /* the vector that ended it, or 0 */
 };
 
@@ -557,8 +557,7 @@ job_run(struct x86_cpu *cpu, struct job *job)
 {
 	run(cpu, &job->frame, job->stub);
 	if (job->frame.raised == X86_XM)
-		x86_raise(cpu,
-		    cpu->cr4 & X86_CR4_OSXMMEXCPT ? X86_XM : X86_UD);
+		x86_raise(cpu, cpu->cr4 & X86_CR4_OSXMMEXCPT ? X86_XM : X86_UD);
 	if (job->frame.raised == X86_MF && native_x87_wait(cpu)) {
 		/* CVTPI2PS from memory: Intel's wait, AMD's do not. */
 		uint16_t fcw = native_x87_mask(cpu);
@@ -571,17 +570,6 @@ job_run(struct x86_cpu *cpu, struct job *job)
 
 /* The largest operand that is not a whole state image: that of FNSAVE. */
 #define BUFFER_SIZE 128u
-
-/* Where the memory operand begins, unchecked: what alignment is about. */
-static uint64_t
-first_byte(const struct x86_cpu *cpu, const struct x86_insn *insn)
-{
-	uint64_t ea = x86_ea(cpu, insn);
-
-	if (cpu->code != X86_CODE64 || insn->seg >= CPU_FS)
-		ea += cpu->seg[insn->seg].base;
-	return ea;
-}
 
 /*
  * What an alignment check asks for: SDM volume 3, table 6-7.  Vectors that are
@@ -610,7 +598,7 @@ static void
 check_alignment(struct x86_cpu *cpu, const struct x86_insn *insn, unsigned size)
 {
 	if (!(insn->op->attrs & X86_A_ALIGN) ||
-	    (first_byte(cpu, insn) & (size - 1)) == 0)
+	    (x86_first_byte(cpu, insn) & (size - 1)) == 0)
 		return;
 	if (is_aligned_move(insn) || !(mxcsr_get(cpu) & MXCSR_MM))
 		x86_raise_gp(cpu);
@@ -659,8 +647,8 @@ finish_masked_store(struct x86_cpu *cpu, struct job *job, const uint8_t *buf,
 		check_alignment(cpu, job->insn, size);
 	/* Without suppression all of it has been checked. */
 	native_store_masked(cpu, job->insn,
-	    MAX(native_masked_element(job->insn), 1u),
-	    x86_ea(cpu, job->insn), buf, bytes);
+	    MAX(native_masked_element(job->insn), 1u), x86_ea(cpu, job->insn),
+	    buf, bytes);
 }
 
 /* FIP, FCS, FOP, FDP and FDS: of the 16-bit form, and of the 32-bit one. */

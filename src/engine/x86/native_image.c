@@ -166,11 +166,10 @@ static uint64_t
 image_address(struct x86_cpu *cpu, const struct x86_insn *insn, unsigned size,
     unsigned alignment, bool write)
 {
-	uint64_t lin = x86_mem_linear(cpu, insn, size, write);
-
-	if (lin & (alignment - 1))
+	/* The first byte, then alignment, then the others. */
+	if (x86_mem_linear(cpu, insn, 1, write) & (alignment - 1))
 		x86_raise_gp(cpu);
-	return lin;
+	return x86_mem_linear(cpu, insn, size, write);
 }
 
 static uint64_t
@@ -225,13 +224,19 @@ check_mxcsr(struct x86_cpu *cpu, const uint8_t *image)
 		x86_raise_gp(cpu);
 }
 
-/* SDM volume 2, FXSAVE: an alignment check may look at some low bits. */
+/*
+ * SDM volume 2, FXSAVE: an alignment check may look at some low bits.  All of
+ * the area must be there, what is not used, too.
+ */
 static uint64_t
 fx_address(struct x86_cpu *cpu, const struct x86_insn *insn, bool write)
 {
-	x86_check_aligned(cpu,
-	    x86_mem_linear(cpu, insn, LEGACY_SIZE, write), 4);
-	return image_address(cpu, insn, LEGACY_SIZE, 16, write);
+	uint64_t lin;
+
+	x86_check_aligned(cpu, x86_mem_linear(cpu, insn, 1, write), 4);
+	lin = image_address(cpu, insn, LEGACY_SIZE, 16, write);
+	x86_probe(cpu, lin, LEGACY_SIZE, write);
+	return lin;
 }
 
 static void

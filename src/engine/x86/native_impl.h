@@ -23,7 +23,6 @@
 void native_run_code(struct x86_cpu *cpu, uint64_t code, unsigned len,
     void *mem);
 
-
 /*
  * What an instruction that waits for x87 exceptions meets first: #MF, or if
  * CR0.NE does not let it through, true: run it between the next two.

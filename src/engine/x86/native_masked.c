@@ -41,8 +41,8 @@ static uint64_t
 byte_address(struct x86_cpu *cpu, const struct x86_insn *insn, uint64_t ea,
     unsigned at, unsigned size, bool write)
 {
-	return x86_address(cpu, insn->seg, (ea & size_mask(insn->addrsize)) + at,
-	    size, write);
+	return x86_address(cpu, insn->seg,
+	    (ea & size_mask(insn->addrsize)) + at, size, write);
 }
 
 void
@@ -77,8 +77,8 @@ native_store_masked(struct x86_cpu *cpu, const struct x86_insn *insn,
 {
 	native_probe_masked(cpu, insn, alignment, ea, bytes);
 	for (unsigned at = 0, len; next_run(bytes, &at, &len); at += len)
-		x86_store_bytes(cpu,
-		    byte_address(cpu, insn, ea, at, len, true), buf + at, len);
+		x86_store_bytes(cpu, byte_address(cpu, insn, ea, at, len, true),
+		    buf + at, len);
 }
 
 /*

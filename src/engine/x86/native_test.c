@@ -236,8 +236,8 @@ find_product_handler(void)
 	static const uint8_t xorps[] = { 0x0f, 0x57, 0xc0 };
 	struct x86_insn insn;
 
-	assert_int_equal(
-	    x86_decode(xorps, sizeof(xorps), X86_CODE64, &insn), X86_DECODED);
+	assert_int_equal(x86_decode(xorps, sizeof(xorps), X86_CODE64, &insn),
+	    X86_DECODED);
 	x86_exec_native(cpu, &insn);
 	x86_fpu_put(cpu);
 	sigaction(SIGFPE, NULL, &product);
@@ -1088,6 +1088,19 @@ xsave_needs_osxsave_and_no_ts(void **state)
 	guest_mode(3);
 }
 
+static void
+narrow_mode(void)
+{
+	guest_mode(3);
+	cpu->seg[CPU_CS].access = 0xc0fb;
+	cpu->seg[CPU_DS] = (struct cpu_segment) {
+		.limit = UINT32_MAX,
+		.access = 0xc0f3,
+	};
+	x86_cpu_mode(cpu);
+	assert_int_equal(cpu->code, X86_CODE32);
+}
+
 /* 32-bit code does not reach registers 8 to 15, and leaves them alone. */
 static void
 narrow_code_leaves_high_registers(void **state)
@@ -1106,14 +1119,7 @@ narrow_code_leaves_high_registers(void **state)
 		put_memory(IMAGE_AT + BV_AT, zeros, sizeof(zeros));
 		random_image(t.image, false);
 		le64_store(t.image + BV_AT, components);
-		guest_mode(3);
-		cpu->seg[CPU_CS].access = 0xc0fb;
-		cpu->seg[CPU_DS] = (struct cpu_segment) {
-			.limit = UINT32_MAX,
-			.access = 0xc0f3,
-		};
-		x86_cpu_mode(cpu);
-		assert_int_equal(cpu->code, X86_CODE32);
+		narrow_mode();
 		image_trial(&t, pairs[i].save, IMAGE_AT, components);
 		assert_true(run_guest(&t));
 		assert_memory_equal(stored + XMM_AT, t.image + XMM_AT, 128);
@@ -1149,16 +1155,48 @@ narrow_code_leaves_high_registers(void **state)
 	guest_mode(3);
 }
 
+/* VZEROALL and VZEROUPPER in 32-bit code: SDM volume 2. */
+static void
+narrow_code_clears_eight_registers(void **state)
+{
+	static struct trial t;
+	static const uint8_t zeros[128];
+	unsigned avx;
+
+	if (!(components & X86_XCR0_AVX))
+		skip();
+	avx = cpuid_read(&cpu->cpuid, 0xd, 2).ebx;
+	narrow_mode();
+	for (unsigned all = 0; all < 2; all++) {
+		random_image(t.image, false);
+		le64_store(t.image + BV_AT, components);
+		image_trial(&t, all ? "c5 fc 77" : "c5 f8 77", IMAGE_AT, 0);
+		assert_true(run_guest(&t));
+		assert_memory_equal(cpu->xsave + XMM_AT,
+		    all ? zeros : t.image + XMM_AT, 128);
+		assert_memory_equal(cpu->xsave + XMM_AT + 128,
+		    t.image + XMM_AT + 128, 128);
+		assert_memory_equal(cpu->xsave + avx, zeros, 128);
+		assert_memory_equal(cpu->xsave + avx + 128, t.image + avx + 128,
+		    128);
+	}
+	guest_mode(3);
+}
+
 /* A page of the operand is missing: nothing is saved, nothing restored. */
 static void
 images_fault_whole(void **state)
 {
-	static const char *const bytes[] = { "48 0f ae 27", "48 0f ae 2f" };
-	uint64_t target = ARENA + HOLE * PAGE - 448;
+	/* XSAVE, XRSTOR; FXSAVE, FXRSTOR, which use no byte after 416 */
+	static const char *const bytes[] = { "48 0f ae 27", "48 0f ae 2f",
+		"48 0f ae 07", "48 0f ae 0f" };
 	static struct trial t;
 	uint8_t before[448];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bytes); i++) {
+		uint64_t target = ARENA + HOLE * PAGE - 448;
+		uint64_t missing = i < 2 ? target + BV_AT : ARENA + HOLE * PAGE;
+
 		memset(before, 0, sizeof(before));
 		put_memory(target, before, sizeof(before));
 		random_image(t.image, false);
@@ -1166,8 +1204,8 @@ images_fault_whole(void **state)
 		image_trial(&t, bytes[i], target, 7);
 		assert_false(run_guest(&t));
 		assert_int_equal(cpu->event.vector, X86_PFV);
-		assert_int_equal(cpu->event.cr2, target + BV_AT);
-		assert_int_equal(cpu->event.error, i == 0 ? 6 : 4);
+		assert_int_equal(cpu->event.cr2, missing);
+		assert_int_equal(cpu->event.error, i % 2 == 0 ? 6 : 4);
 		assert_memory_equal(guest_memory(target), before, 448);
 		assert_memory_equal(cpu->xsave + XMM_AT, t.image + XMM_AT, 256);
 	}
@@ -1323,6 +1361,7 @@ main(void)
 		cmocka_unit_test(only_enabled_components_are_saved),
 		cmocka_unit_test(xsave_needs_osxsave_and_no_ts),
 		cmocka_unit_test(narrow_code_leaves_high_registers),
+		cmocka_unit_test(narrow_code_clears_eight_registers),
 		cmocka_unit_test(images_fault_whole),
 		cmocka_unit_test(supervisor_forms_round_trip),
 		cmocka_unit_test(simd_exceptions_are_found),

@@ -79,8 +79,8 @@ has_no_64bit_form(const struct x86_insn *insn)
 	case X86_OP_MOVDIR64B:
 		return true; /* memory at a fixed register, or two of them */
 	default:
-		return insn->code != X86_CODE64 &&
-		    insn->encoding == X86_VEX && insn->map == 1 &&
+		return insn->code != X86_CODE64 && insn->encoding == X86_VEX &&
+		    insn->map == 1 &&
 		    insn->opcode == 0x77; /* VZEROALL, VZEROUPPER */
 	}
 }

@@ -129,6 +129,14 @@ static const struct row {
 	    "62 c1 0c 53 58 4d 00" },
 	{ "vaddps zmm17{k3},zmm30,zmm20,{rz-sae}", X86_CODE64,
 	    "62 a1 0c 73 58 cc", 8, NONE, NONE, 0, false, "62 a1 0c 73 58 cc" },
+	{ "vpcmpestri xmm0,xmm1,0 with W", X86_CODE32, "c4 e3 f9 61 c1 00", 0,
+	    NONE, NONE, 0, false, "c4 e3 79 61 c1 00" },
+	{ "vpcmpestri xmm0,xmm1,0, 64-bit", X86_CODE64, "c4 e3 f9 61 c1 00", 0,
+	    NONE, NONE, 0, false, "c4 e3 f9 61 c1 00" },
+	{ "vzeroupper", X86_CODE64, "c5 f8 77", 0, NONE, NONE, 0, false,
+	    "c5 f8 77" },
+	{ "vzeroupper of 8 registers", X86_CODE32, "c5 f8 77", 0, NONE, NONE, 0,
+	    false, NULL },
 	{ "vpinsrd xmm3,xmm4,r10d,2", X86_CODE64, "c4 e3 59 22 da 02", 8, NONE,
 	    NONE, 0, false, "c4 c3 59 22 da 02" },
 	{ "movd xmm3,r11d", X86_CODE16, "66 0f 6e db", 8, NONE, NONE, 0, false,
@@ -283,6 +291,8 @@ refusable(const struct x86_insn *insn)
 
 	if (insn->op->attrs & X86_A_VSIB)
 		return true;
+	if (strncmp(insn->op->name, "vzero", 5) == 0)
+		return insn->code != X86_CODE64;
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
 		if (insn->op->id == ids[i])
 			return true;

@@ -827,6 +827,9 @@ io_bitmap(void **state)
 	cpu->gpr[CPU_RDX] = 0x71;
 	INSN_RAISES(X86_GP, 0, 0xed);
 	INSN_RAISES(X86_GP, 0, 0xe4, 0x74);
+	cpu->gpr[CPU_RDX] = 0x74;
+	cpu->gpr[CPU_RCX] = 0;
+	INSN_RAISES(X86_GP, 0, 0xf3, 0x6e); /* REP OUTSB of nothing */
 	cpu->gpr[CPU_RDX] = 0x77;
 	assert_false(INSN(0xec));
 	INSN_RAISES(X86_GP, 0, 0x66, 0xed); /* over the byte's end */
