@@ -141,6 +141,8 @@ gen_list_excluded(FILE *out)
 	    "0F 0D with a register: NOP or #UD, vendors differ\n"
 	    "SHA with misaligned memory: vendors differ\n"
 	    "LOOPE and LOOPNE with F2 or F3: AMD's heed the prefix\n"
+	    "VEX.W of KMOV with a general register outside of 64-bit code: AMD's "
+	    "heed it\n"
 	    "EVEX.X, which should not matter, clear with rSP: some read an rSP "
 	    "from before a push\n"
 	    "whatever CPUID of host or guest does not offer\n");
@@ -739,6 +741,9 @@ is_excluded(const struct gen *g, const struct draw *d)
 		return true;
 	if (in->opcode_map == ZYDIS_OPCODE_MAP_0F && in->opcode == 0x0d &&
 	    in->raw.modrm.mod == 3)
+		return true;
+	if (in->mnemonic == ZYDIS_MNEMONIC_KMOVD && g->bits != DIFF_64 &&
+	    in->raw.vex.W && (in->opcode == 0x92 || in->opcode == 0x93))
 		return true;
 	if (in->mnemonic == ZYDIS_MNEMONIC_LOOPE ||
 	    in->mnemonic == ZYDIS_MNEMONIC_LOOPNE) {

@@ -32,7 +32,7 @@ gdt:	.quad	0
 	.quad	0x00cf93000000ffff	/* 0x10: data, flat */
 	.quad	0x00cffb000000ffff	/* 0x18: ring 3 code */
 	.quad	0x00cff3000000ffff	/* 0x20: ring 3 data */
-	.quad	0, 0			/* 0x28: a payload's own */
+	.skip	27 * 8			/* 0x28: a payload's own */
 gdt_end:
 gdt_pointer:
 	.word	gdt_end - gdt - 1

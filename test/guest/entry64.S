@@ -116,6 +116,7 @@ gdt:	.quad	0
 	.quad	0x00cff3000000ffff	/* 0x20: ring 3 data */
 	.quad	0x00affb000000ffff	/* 0x28: ring 3 code */
 	.quad	0x00cf9b000000ffff	/* 0x30: code, 32 bits */
+	.skip	25 * 8			/* 0x38: a payload's own */
 gdt_end:
 gdt_pointer:
 	.word	gdt_end - gdt - 1

@@ -146,7 +146,8 @@ gate(unsigned vector, const void *handler)
 	gate_flags(vector, handler, GATE_INTERRUPT);
 }
 
-volatile uintptr_t fault_vector, fault_error, fault_ip;
+volatile uintptr_t fault_vector, fault_error, fault_ip, fault_cs, fault_flags;
+volatile uintptr_t fault_frame;
 uintptr_t fault_sp, fault_resume;
 
 #ifdef __x86_64__
@@ -159,35 +160,57 @@ uintptr_t fault_sp, fault_resume;
 #define FAULT_STUB(vector, pop_error)                                \
 	void fault##vector(void);                                    \
 	__asm__(".text\n"                                            \
+		".globl fault" #vector "\n"                          \
 		"fault" #vector ":\n"                                \
 		"mov" WORD " $" #vector ", fault_vector\n" pop_error \
+		"mov" WORD " " SP ", fault_frame\n"                  \
 		"pop" WORD " fault_ip\n"                             \
+		"pop" WORD " fault_cs\n"                             \
+		"pop" WORD " fault_flags\n"                          \
 		"mov" WORD " fault_sp, " SP "\n"                     \
 		"jmp *fault_resume\n")
 #define FAULT(vector) FAULT_STUB(vector, "")
 #define FAULT_ERROR(vector) FAULT_STUB(vector, "pop" WORD " fault_error\n")
 FAULT(0);
 FAULT(1);
+FAULT(2);
 FAULT(3);
+FAULT(4);
+FAULT(5);
 FAULT(6);
 FAULT(7);
+FAULT_ERROR(8);
+FAULT_ERROR(10);
 FAULT_ERROR(11);
 FAULT_ERROR(12);
 FAULT_ERROR(13);
 FAULT_ERROR(14);
+FAULT(16);
+FAULT_ERROR(17);
+FAULT(19);
+FAULT(128);
 
 void
 traps_init(void)
 {
 	gate(0, fault0);
 	gate(1, fault1);
+	gate(2, fault2);
 	gate_flags(3, fault3, GATE_INTERRUPT | GATE_USER);
+	gate_flags(4, fault4, GATE_INTERRUPT | GATE_USER);
+	gate(5, fault5);
 	gate(6, fault6);
 	gate(7, fault7);
+	gate(8, fault8);
+	gate(10, fault10);
 	gate(11, fault11);
 	gate(12, fault12);
 	gate(13, fault13);
 	gate(14, fault14);
+	gate(16, fault16);
+	gate(17, fault17);
+	gate(19, fault19);
+	gate_flags(HOME, fault128, GATE_INTERRUPT | GATE_USER);
 }
 
 void

@@ -223,10 +223,13 @@ uint32_t ioapic_pin_low(unsigned pin);
 
 /*
  * Run an instruction that may fault.  The vector, or NO_FAULT; fault_error and
- * fault_ip tell more.  traps_init() first.  The handlers return without IRET.
+ * the pushed fault_ip, fault_cs and fault_flags tell more, fault_frame where
+ * they were.  traps_init() first.  The handlers return without IRET.
  */
 #define NO_FAULT 0x100u
-extern volatile uintptr_t fault_vector, fault_error, fault_ip;
+#define HOME 0x80u /* INT of a program that comes home by itself */
+extern volatile uintptr_t fault_vector, fault_error, fault_ip, fault_cs;
+extern volatile uintptr_t fault_flags, fault_frame;
 extern uintptr_t fault_sp, fault_resume;
 void traps_init(void);
 #ifdef __x86_64__

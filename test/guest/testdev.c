@@ -2,24 +2,28 @@
  * The test device: what payloads measure by and are measured with.
  *
  * Models       nothing real.  testdev.h has its registers: the machine clock,
- *              interrupt lines and messages on demand, an alarm, and a port and
- *              a memory window that keep what is written and remember the last
- *              access.
+ *              interrupt lines and messages on demand, an alarm, writes to
+ *              memory, and a port and a memory window that keep what is
+ *              written and remember the last access.
  * Locking      the device lock.  Other threads of the judge do not look.
  */
 #include <string.h>
 
+#include "base/wire.h"
 #include "irq/irq.h"
+#include "mem/mem.h"
 #include "test/guest/testdev.h"
 #include "vm/device.h"
 
 struct testdev {
 	struct irq_chip *chip; /* borrowed: outlives every device */
 	struct clock *clock;   /* likewise */
+	struct mem *mem;       /* likewise */
 	struct irq_line line[IRQ_LINES];
 	struct clock_timer alarm;
 	uint32_t alarm_line;
 	uint32_t msi_addr;
+	uint32_t dma_addr;
 	uint32_t count;
 	uint32_t last;
 	uint32_t value;
@@ -53,6 +57,7 @@ control_write(void *self, uint64_t off, unsigned size, uint64_t value)
 {
 	struct testdev *t = self;
 	unsigned line = value % IRQ_LINES;
+	le32 data = le32_make((uint32_t)value);
 
 	switch (TESTDEV_CLOCK + off) {
 	case TESTDEV_LINE:
@@ -82,6 +87,13 @@ control_write(void *self, uint64_t off, unsigned size, uint64_t value)
 		t->count = 0;
 		t->last = 0;
 		t->value = 0;
+		break;
+	case TESTDEV_DMA_ADDR:
+		t->dma_addr = (uint32_t)value;
+		break;
+	case TESTDEV_DMA_DATA:
+		/* As on a bus, what leads nowhere is lost. */
+		(void)mem_write(t->mem, t->dma_addr, &data, sizeof(data));
 		break;
 	}
 }
@@ -184,6 +196,7 @@ testdev_create(struct device *dev, void *self, struct err *err)
 
 	t->chip = device_irq_chip(dev);
 	t->clock = device_clock(dev);
+	t->mem = device_mem(dev);
 	for (unsigned i = 0; i < IRQ_LINES; i++)
 		irq_line_init(&t->line[i], t->chip, i);
 	device_timer_init(dev, &t->alarm, testdev_alarm);

@@ -12,11 +12,13 @@
 #define TESTDEV_MSI_ADDR 0x5cc   /* write: address of the message */
 #define TESTDEV_MSI_DATA 0x5d0   /* write: its data; sends it */
 #define TESTDEV_ALARM_LINE 0x5d4 /* write: the line that the alarm pulses */
-#define TESTDEV_ALARM 0x5d8 /* write: pulse it after so many us; 0: never */
-#define TESTDEV_COUNT 0x5dc /* accesses to the windows; a write forgets */
-#define TESTDEV_LAST 0x5e0  /* the last one, as below */
-#define TESTDEV_VALUE 0x5e4 /* its value, low 32 bits */
-#define TESTDEV_REGS 10
+#define TESTDEV_ALARM 0x5d8    /* write: pulse it after so many us; 0: never */
+#define TESTDEV_COUNT 0x5dc    /* accesses to the windows; a write forgets */
+#define TESTDEV_LAST 0x5e0     /* the last one, as below */
+#define TESTDEV_VALUE 0x5e4    /* its value, low 32 bits */
+#define TESTDEV_DMA_ADDR 0x5e8 /* write: where in memory */
+#define TESTDEV_DMA_DATA 0x5ec /* write: stores these 32 bits there */
+#define TESTDEV_REGS 12
 
 #define TESTDEV_LAST_SIZE 0xf
 #define TESTDEV_LAST_WRITE 0x10
