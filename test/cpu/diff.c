@@ -51,7 +51,6 @@
 #define VECTOR_PAGE_FAULT 14
 #define ERROR_FETCH 0x10              /* of a page fault */
 #define ADDRESS_KERNEL 0x7ffffffff000 /* and up: not for user mode */
-#define ADDRESS_LAST_PAGE 0xfffff000  /* of 32-bit code */
 #define FLAG_AC BIT(18)
 #define FLAGS_STATUS 0x8d5ULL
 #define VECTOR_STACK 12
@@ -371,7 +370,7 @@ same_result(const struct diff *d, FILE *out, const struct diff_job *job,
 		error = ~1u;
 	/* Where an operand wraps around: SDM volume 3, 5.3.1. */
 	if (job->bits == DIFF_32 && a->vector == VECTOR_PAGE_FAULT &&
-	    a->cr2 >= ADDRESS_LAST_PAGE &&
+	    (uint32_t)(a->cr2 + DIFF_PAGE) < 2 * DIFF_PAGE &&
 	    (b->vector == VECTOR_GP || b->vector == VECTOR_STACK))
 		return b->rip == a->rip;
 	find_liberties(job, &l);

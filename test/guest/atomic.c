@@ -7,11 +7,12 @@
 
 #define WINDOW 0x50000000u
 #define ROUNDS 3000u
-#define DEVICE_ROUNDS 200u
+#define DEVICE_ROUNDS 1000u
 
 static uint64_t table[512] __attribute__((aligned(4096)));
 static uint8_t page[2][4096] __attribute__((aligned(4096)));
-static volatile uint32_t phase, arrived;
+static volatile uint32_t arrived;
+static bool has_cx16;
 
 /* ---- two at once --------------------------------------------------------- */
 
@@ -67,6 +68,8 @@ hammer(unsigned kind, unsigned me)
 			*at = 0;
 			break;
 		case WIDE: /* RDX:RAX + 1 : 2^32 */
+			if (!has_cx16)
+				break;
 			low = at[0];
 			high = at[1];
 			do
@@ -139,6 +142,8 @@ contention(void)
 			check64(names[kind], guarded, 2 * rounds);
 			break;
 		case WIDE:
+			if (!has_cx16)
+				break;
 			check64(names[kind], at[0], 2 * rounds);
 			check64("and its upper half", at[1],
 			    (uint64_t)(2 * rounds) << 32);
@@ -219,13 +224,18 @@ rights(void)
 void
 payload(void)
 {
+	uint32_t r[4];
+
 	test("atomic");
 	ring_init();
 	*pde(WINDOW) = (uint64_t)table | PTE_P | PTE_W;
 	table[0] = (uint64_t)page[0] | PTE_P | PTE_W;
 	table[1] = (uint64_t)page[1] | PTE_P | PTE_W;
 	flush_tlb();
-	exchanges();
+	cpuid(1, 0, r);
+	has_cx16 = r[2] >> 13 & 1;
+	if (has_cx16)
+		exchanges();
 	rights();
 	start_ap(1);
 	contention();

@@ -264,7 +264,8 @@ registers(void)
 	write_dr7(0);
 	check_eq("DR7 after 0", (uint32_t)read_dr7(), DR7_FIXED);
 	write_dr7(0xffffd7ff);
-	check_eq("DR7 after all but GD and RTM", (uint32_t)read_dr7(), 0xffff07ff);
+	check_eq("DR7 after all but GD and RTM", (uint32_t)read_dr7(),
+	    0xffff07ff);
 	write_dr7(DR7_FIXED);
 	write_dr6(0);
 	check_eq("DR6 after 0", (uint32_t)read_dr6(), DR6_RESET);

@@ -106,6 +106,9 @@ precise(const char *label, unsigned vector)
 static void
 integers(void)
 {
+	uint32_t r[4];
+
+	write_cr4(read_cr4() | CR4_OSFXSR);
 	PRECISE(DE, "div %r12");
 	PRECISE(DE, "idivl %r12d");
 	PRECISE(DE, "divl %ecx");
@@ -139,9 +142,12 @@ integers(void)
 	PRECISE(PF, "movslq (%r14), %rax");
 	PRECISE(PF, "notq (%r14)");
 	PRECISE(PF, "bsf (%r14), %rax");
-	PRECISE(PF, "movbe (%r14), %rax");
-	PRECISE(PF, "andn (%r14), %rcx, %rax");
-	PRECISE(PF, "mulx (%r14), %rax, %rcx");
+	cpuid(1, 0, r);
+	PRECISE(r[2] >> 22 & 1 ? PF : UD, "movbe (%r14), %rax");
+	PRECISE(r[2] >> 9 & 1 ? PF : UD, "pshufb (%r14), %xmm1");
+	cpuid(7, 0, r);
+	PRECISE(r[1] >> 3 & 1 ? PF : UD, "andn (%r14), %rcx, %rax");
+	PRECISE(r[1] >> 8 & 1 ? PF : UD, "mulx (%r14), %rax, %rcx");
 	PRECISE(GP, "mov (%r15), %rax");
 	PRECISE(GP, "mov %eax, 4(%r15)");
 	PRECISE(GP, "lock incl (%r15)");
@@ -192,7 +198,6 @@ vectors(void)
 	PRECISE(PF, "movups %xmm1, (%r14)");
 	PRECISE(PF, "addss (%r14), %xmm1");
 	PRECISE(PF, "cvtsi2sdl (%r14), %xmm1");
-	PRECISE(PF, "pshufb (%r14), %xmm1");
 	PRECISE(PF, "movntdq %xmm1, (%r14)");
 	PRECISE(GP, "movaps area + 4, %xmm1");
 	PRECISE(GP, "addps area + 4, %xmm1");

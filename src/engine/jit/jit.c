@@ -296,6 +296,7 @@ jit_destroy(struct engine *engine)
 	lock_fini(&jit->pin_lock);
 	lock_fini(&jit->time_lock);
 	lock_fini(&jit->code_lock);
+	lock_fini(&jit->single_lock);
 	free(jit);
 }
 
@@ -309,6 +310,7 @@ create(const struct engine_ops *ops, bool translates,
 	jit->engine.ops = ops;
 	jit->engine.params = *params;
 	jit->translates = translates;
+	lock_init(&jit->single_lock);
 	lock_init(&jit->code_lock);
 	lock_init(&jit->time_lock);
 	lock_init(&jit->pin_lock);

@@ -14,7 +14,8 @@
  *              stubs.c      entering and leaving translated code
  *              inspect.c    counters, dumps, names for perf
  *
- * Locks        code_lock: translating, linking, invalidating.  world: see
+ * Locks        single_lock: one locked access at a time that needs the world.
+ *              code_lock: translating, linking, invalidating.  world: see
  *              world.c.  A vCPU that waits for either counts as not running.
  *              Both are leaves but for each other: world inside code_lock.
  */
@@ -152,6 +153,7 @@ struct jit {
 	struct jit_vcpu *vcpus[ENGINE_VCPUS_MAX];
 	bool translates; /* else everything is interpreted */
 
+	struct lock single_lock; /* outermost: see vcpu_exclusive_begin() */
 	struct lock code_lock;
 	struct jit_cache cache;
 	FILE *dump, *perf_map; /* owned; with code_lock; NULL: not wanted */

@@ -264,7 +264,8 @@ apic_signal(void *arg, enum lapic_signal signal, uint8_t vector)
 
 /*
  * Out of the world while a device is called, which may write memory and so take
- * code_lock: an access that a device has part in is not a single one.
+ * code_lock: plain accesses of others may then come between those of a locked
+ * one that a device has part in, but no other locked one.
  */
 static void
 callout_begin(struct jit_vcpu *vcpu)
@@ -357,12 +358,21 @@ vcpu_flushed(struct x86_cpu *cpu, bool global)
 	}
 }
 
+/*
+ * single_lock outlasts being alone, which ends while a device is called.  Who
+ * waits for it is out of the world: its holder may be about to be alone.
+ */
 static void
 vcpu_exclusive_begin(struct x86_cpu *cpu)
 {
 	struct jit_vcpu *vcpu = jit_owner(cpu);
 
 	x86_fpu_put(cpu);
+	if (!lock_try(&vcpu->jit->single_lock)) {
+		world_leave(vcpu);
+		lock_take(&vcpu->jit->single_lock);
+		world_enter(vcpu);
+	}
 	world_alone(vcpu->jit, vcpu);
 	vcpu->exclusive = true;
 }
@@ -375,6 +385,7 @@ vcpu_exclusive_end(struct x86_cpu *cpu)
 	x86_fpu_put(cpu);
 	vcpu->exclusive = false;
 	world_together(vcpu->jit, vcpu);
+	lock_drop(&vcpu->jit->single_lock);
 	for (unsigned i = 0; i < vcpu->put_off; i++)
 		jit_cache_wrote(vcpu->jit, vcpu->put_off_writes[i].gpa,
 		    vcpu->put_off_writes[i].len);

@@ -45,6 +45,17 @@ byte_address(struct x86_cpu *cpu, const struct x86_insn *insn, uint64_t ea,
 	    (ea & size_mask(insn->addrsize)) + at, size, write);
 }
 
+/* The alignment of an element, before anything about those behind it. */
+static void
+check_element(struct x86_cpu *cpu, const struct x86_insn *insn, uint64_t ea,
+    unsigned at, unsigned alignment, bool write)
+{
+	if (cpu->align_mask != 0)
+		x86_check_aligned(cpu,
+		    byte_address(cpu, insn, ea, at, alignment, write),
+		    alignment);
+}
+
 void
 native_load_masked(struct x86_cpu *cpu, const struct x86_insn *insn,
     unsigned alignment, uint8_t *buf, bytes_t bytes)
@@ -52,10 +63,9 @@ native_load_masked(struct x86_cpu *cpu, const struct x86_insn *insn,
 	uint64_t ea = x86_ea(cpu, insn);
 
 	for (unsigned at = 0, len; next_run(bytes, &at, &len); at += len) {
-		uint64_t lin = byte_address(cpu, insn, ea, at, len, false);
-
-		x86_check_aligned(cpu, lin, alignment);
-		x86_load_bytes(cpu, lin, buf + at, len);
+		check_element(cpu, insn, ea, at, alignment, false);
+		x86_load_bytes(cpu, byte_address(cpu, insn, ea, at, len, false),
+		    buf + at, len);
 	}
 }
 
@@ -64,10 +74,9 @@ native_probe_masked(struct x86_cpu *cpu, const struct x86_insn *insn,
     unsigned alignment, uint64_t ea, bytes_t bytes)
 {
 	for (unsigned at = 0, len; next_run(bytes, &at, &len); at += len) {
-		uint64_t lin = byte_address(cpu, insn, ea, at, len, true);
-
-		x86_check_aligned(cpu, lin, alignment);
-		x86_probe(cpu, lin, len, true);
+		check_element(cpu, insn, ea, at, alignment, true);
+		x86_probe(cpu, byte_address(cpu, insn, ea, at, len, true), len,
+		    true);
 	}
 }
 
