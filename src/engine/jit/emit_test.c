@@ -332,6 +332,28 @@ pext_by_a_field(void **state)
 }
 
 static void
+pdep_by_a_field(void **state)
+{
+	for (unsigned i = 0; i < 256; i++) {
+		emit_pdep_state(begin(), i % 16, i / 16, 0x123);
+		decode_one(ZYDIS_MNEMONIC_PDEP);
+		check_reg(0, true, i % 16);
+		check_reg(1, true, i / 16);
+		check_mem(2, true, NOREG, NOREG, 0, 0x123);
+	}
+}
+
+static void
+complements(void **state)
+{
+	for (unsigned reg = 0; reg < 16; reg++) {
+		emit_not(begin(), reg);
+		decode_one(ZYDIS_MNEMONIC_NOT);
+		check_reg(0, true, reg);
+	}
+}
+
+static void
 rotations(void **state)
 {
 	for (unsigned i = 0; i < 256 * 64; i++) {
@@ -453,6 +475,8 @@ main(void)
 		cmocka_unit_test(registers_beside_odd_bases),
 		cmocka_unit_test(the_processors_state),
 		cmocka_unit_test(pext_by_a_field),
+		cmocka_unit_test(pdep_by_a_field),
+		cmocka_unit_test(complements),
 		cmocka_unit_test(rotations),
 		cmocka_unit_test(jumps_over_a_few_bytes),
 		cmocka_unit_test(branches_to_a_place),
