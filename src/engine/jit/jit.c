@@ -368,44 +368,20 @@ jit_probe(struct err *err)
 	return rc;
 }
 
-const struct engine_ops engine_jit_ops = {
-	.name = "jit",
-	.probe = jit_probe,
-	.create = jit_create,
-	.destroy = jit_destroy,
-	.vcpu_create = jit_vcpu_create,
-	.vcpu_destroy = jit_vcpu_destroy,
-	.run = jit_vcpu_run,
-	.kick = jit_vcpu_kick,
-	.get = jit_vcpu_get,
-	.set = jit_vcpu_set,
-	.halted = jit_vcpu_halted,
-	.send_msi = jit_send_msi,
-	.intr = jit_intr,
-	.nmi = jit_vcpu_nmi,
-	.watch_eoi = jit_watch_eoi,
-	.time_stop = jit_time_stop,
-	.time_start = jit_time_start,
-	.stats = jit_stats,
-};
+/* Two names for one engine: all but how it is made is the same. */
+#define SOFT_ENGINE(called, made_by)                                      \
+	{                                                                 \
+		.name = called, .probe = jit_probe, .create = made_by,    \
+		.destroy = jit_destroy, .vcpu_create = jit_vcpu_create,   \
+		.vcpu_destroy = jit_vcpu_destroy, .run = jit_vcpu_run,    \
+		.kick = jit_vcpu_kick, .get = jit_vcpu_get,               \
+		.set = jit_vcpu_set, .halted = jit_vcpu_halted,           \
+		.send_msi = jit_send_msi, .intr = jit_intr,               \
+		.nmi = jit_vcpu_nmi, .watch_eoi = jit_watch_eoi,          \
+		.time_stop = jit_time_stop, .time_start = jit_time_start, \
+		.stats = jit_stats,                                       \
+	}
 
-const struct engine_ops engine_interp_ops = {
-	.name = "interp",
-	.probe = jit_probe,
-	.create = interp_create,
-	.destroy = jit_destroy,
-	.vcpu_create = jit_vcpu_create,
-	.vcpu_destroy = jit_vcpu_destroy,
-	.run = jit_vcpu_run,
-	.kick = jit_vcpu_kick,
-	.get = jit_vcpu_get,
-	.set = jit_vcpu_set,
-	.halted = jit_vcpu_halted,
-	.send_msi = jit_send_msi,
-	.intr = jit_intr,
-	.nmi = jit_vcpu_nmi,
-	.watch_eoi = jit_watch_eoi,
-	.time_stop = jit_time_stop,
-	.time_start = jit_time_start,
-	.stats = jit_stats,
-};
+const struct engine_ops engine_jit_ops = SOFT_ENGINE("jit", jit_create);
+const struct engine_ops engine_interp_ops =
+    SOFT_ENGINE("interp", interp_create);
