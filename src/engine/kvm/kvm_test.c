@@ -861,7 +861,8 @@ no_kick_is_lost(void **state)
 	LOAD(g, CODE, chatter_code);
 	start_real(g, 0);
 	kick_rounds(g, 2500);
-	assert_true(atomic_load(&g->chatter) > 0);
+	atomic_store(&g->enough, atomic_load(&g->chatter) + 1);
+	run(g); /* it still chatters */
 	LOAD(g, CODE, halt_code);
 	real_mode(&cpu, 0);
 	cpu.rflags |= BIT(9);
