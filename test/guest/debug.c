@@ -1,13 +1,14 @@
 /*
- * Debug exceptions (SDM volume 3, chapter 17): instruction breakpoints, single
- * steps over each kind of instruction, DR6 and DR7, general detect, and DR4 and
- * DR5.  Data breakpoints are left out: the software engines have none.
+ * Debug exceptions (SDM volume 3, chapter 17): breakpoints on instructions, data
+ * and ports, single steps over each kind of instruction, DR6 and DR7, general
+ * detect, and DR4 and DR5.
  */
 #include "ring.h"
 
 #define DR6_RESET 0xffff0ff0u
 #define DR6_B0 0x1u
 #define DR6_B1 0x2u
+#define DR6_ALL 0xfu
 #define DR6_BD 0x2000u
 #define DR6_BS 0x4000u
 #define DR7_L0 0x1u
@@ -254,6 +255,178 @@ breakpoints(void)
 	handler_sets = 0;
 }
 
+/* ---- data --------------------------------------------------------------- */
+
+#define ON_WRITE 1u
+#define ON_PORT 2u
+#define ON_ACCESS 3u
+#define LENGTH_1 0u
+#define LENGTH_2 1u
+#define LENGTH_8 2u
+#define LENGTH_4 3u
+
+static uint8_t cells[4096] __attribute__((used, aligned(64)));
+
+static uint32_t
+enable(unsigned n, unsigned on, unsigned length)
+{
+	return 1u << (2 * n) | (on | length << 2) << (16 + 4 * n);
+}
+
+/* One breakpoint, the first. */
+static void
+watch(uint64_t at, unsigned on, unsigned length)
+{
+	write_dr0(at);
+	write_dr7(DR7_FIXED | enable(0, on, length));
+}
+
+/*
+ * Traps while an instruction is carried out, with rdi at cells.  Each has to be
+ * right behind it.
+ */
+static void *volatile after;
+#define HITS(insn)                                                           \
+	({                                                                   \
+		traps = 0;                                                   \
+		traps_end = 0;                                               \
+		__asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, after;"   \
+				 "lea cells(%%rip), %%rdi; mov $1, %%eax;"   \
+				 "mov %%rsp, %%rbx\n" insn "\n1: nop\n"      \
+				 "mov %%rbx, %%rsp"                          \
+				 :                                           \
+				 :                                           \
+				 : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", \
+				 "memory", "cc");                            \
+		for (unsigned i = 0; i < traps; i++)                         \
+			check64(insn, trap_ip[i], (uint64_t)after);          \
+		traps;                                                       \
+	})
+
+static void
+data_places(void)
+{
+	watch((uint64_t)cells + 8, ON_WRITE, LENGTH_4);
+	check_eq("a write", HITS("movl %%eax, 8(%%rdi)"), 1);
+	check_eq("B0 in DR6", (uint32_t)trap_dr6[0], DR6_RESET | DR6_B0);
+	check_eq("done before the trap", cells[8], 1);
+	check_eq("no RF", trap_flags[0] & FLAG_RF, 0);
+	check_eq("a read", HITS("movl 8(%%rdi), %%eax"), 0);
+	check_eq("a comparison", HITS("cmpl %%eax, 8(%%rdi)"), 0);
+	check_eq("an address", HITS("lea 8(%%rdi), %%rax"), 0);
+	check_eq("the byte before", HITS("movb %%al, 7(%%rdi)"), 0);
+	check_eq("its first byte", HITS("movb %%al, 8(%%rdi)"), 1);
+	check_eq("its last byte", HITS("movb %%al, 11(%%rdi)"), 1);
+	check_eq("the byte behind", HITS("movb %%al, 12(%%rdi)"), 0);
+	check_eq("all around it", HITS("movups %%xmm0, 1(%%rdi)"), 1);
+	check_eq("its beginning", HITS("mov %%rax, 1(%%rdi)"), 1);
+	check_eq("its end", HITS("movw %%ax, 11(%%rdi)"), 1);
+	watch((uint64_t)cells + 10, ON_WRITE, LENGTH_4);
+	check_eq("low bits of its address", HITS("movb %%al, 8(%%rdi)"), 1);
+	watch((uint64_t)cells + 16, ON_WRITE, LENGTH_8);
+	check_eq("the eighth byte", HITS("movb %%al, 23(%%rdi)"), 1);
+	check_eq("the ninth", HITS("movb %%al, 24(%%rdi)"), 0);
+	watch((uint64_t)cells + 16, ON_WRITE, LENGTH_2);
+	check_eq("the second byte", HITS("movb %%al, 17(%%rdi)"), 1);
+	check_eq("the third", HITS("movb %%al, 18(%%rdi)"), 0);
+	watch((uint64_t)cells + 17, ON_WRITE, LENGTH_1);
+	check_eq("one byte", HITS("movw %%ax, 17(%%rdi)"), 1);
+	check_eq("the one before", HITS("movb %%al, 16(%%rdi)"), 0);
+	watch((uint64_t)cells + 8, ON_ACCESS, LENGTH_4);
+	check_eq("any access: a read", HITS("movb 9(%%rdi), %%al"), 1);
+	check_eq("a comparison", HITS("cmpl %%eax, 8(%%rdi)"), 1);
+	check_eq("a write", HITS("movb %%al, 9(%%rdi)"), 1);
+	check_eq("a vector", HITS("movdqu (%%rdi), %%xmm0"), 1);
+	check_eq("a prefetch", HITS("prefetcht0 8(%%rdi)"), 0);
+	write_dr7(DR7_FIXED);
+	check_eq("disabled", HITS("movb %%al, 9(%%rdi)"), 0);
+}
+
+static void
+data_instructions(void)
+{
+	watch((uint64_t)cells + 8, ON_WRITE, LENGTH_8);
+	check_eq("INC", HITS("incl 8(%%rdi)"), 1);
+	check_eq("LOCK XADD", HITS("lock xaddl %%eax, 8(%%rdi)"), 1);
+	check_eq("XCHG", HITS("xchg %%al, 9(%%rdi)"), 1);
+	check_eq("CMPXCHG that does not",
+	    HITS("movl $2, %%ecx; movl $77, %%eax;"
+		 "cmpxchgl %%ecx, 8(%%rdi)"),
+	    1);
+	check_eq("SETZ", HITS("setz 8(%%rdi)"), 1);
+	check_eq("POP to it", HITS("push %%rax; popq 8(%%rdi)"), 1);
+	check_eq("STOS", HITS("lea 8(%%rdi), %%rdi; stosl"), 1);
+	check_eq("FST", HITS("fldz; fstpl 8(%%rdi)"), 1);
+	check_eq("MOVNTI", HITS("movnti %%eax, 8(%%rdi)"), 1);
+	check_eq("SIDT", HITS("sidt (%%rdi)"), 1);
+	watch((uint64_t)cells + 4088, ON_WRITE, LENGTH_8);
+	check_eq("PUSH", HITS("lea 4096(%%rdi), %%rsp; push %%rax"), 1);
+	check_eq("CALL", HITS("lea 4096(%%rdi), %%rsp; call 1f"), 1);
+	check_eq("POP", HITS("lea 4088(%%rdi), %%rsp; pop %%rax"), 0);
+
+	write_dr0((uint64_t)cells + 8);
+	write_dr1((uint64_t)cells + 32);
+	write_dr7(DR7_FIXED | enable(0, ON_ACCESS, LENGTH_4) |
+	    enable(1, ON_WRITE, LENGTH_4));
+	check_eq("two by one MOVS",
+	    HITS("lea 8(%%rdi), %%rsi; lea 32(%%rdi), %%rdi; movsl"), 1);
+	check_eq("both in DR6", (uint32_t)trap_dr6[0] & DR6_ALL,
+	    DR6_B0 | DR6_B1);
+	traps = 0;
+	__asm__ volatile("lea cells(%%rip), %%rdi; mov $24, %%ecx;"
+			 "mov $0x5a, %%al; rep stosb"
+			 :
+			 :
+			 : "rax", "rcx", "rdi", "memory", "cc");
+	check("REP STOS", traps >= 1 && traps <= 4);
+	for (unsigned i = 0; i < 24; i++)
+		check_eq("stores all", cells[i], 0x5a);
+
+	cells[8] = 0x10;
+	cells[9] = 0;
+	check_eq("MOV SS keeps it back", HITS("movw 8(%%rdi), %%ss; nop"), 1);
+	/* With a single step: pushf's image sets TF for the MOV. */
+	traps = 0;
+	traps_end = 2;
+	__asm__ volatile("lea cells(%%rip), %%rdi; pushf;"
+			 "orl $0x100, (%%rsp); popf; movb 8(%%rdi), %%al; nop"
+			 :
+			 :
+			 : "rax", "rdi", "memory", "cc");
+	check_eq("with a step", (uint32_t)trap_dr6[0],
+	    DR6_RESET | DR6_BS | DR6_B0);
+	check_eq("and a step alone", (uint32_t)trap_dr6[1], DR6_RESET | DR6_BS);
+	traps = 0;
+	traps_end = 0;
+	check_eq("in ring 3", USER("movb cells+8, %%al", "a"(0)), HOME);
+	check_eq("too", traps, 1);
+	write_dr7(DR7_FIXED);
+}
+
+/* ---- ports -------------------------------------------------------------- */
+
+static void
+ports(void)
+{
+	write_cr4(read_cr4() | CR4_DE);
+	watch(0x80, ON_PORT, LENGTH_2);
+	check_eq("OUT", HITS("outb %%al, $0x80"), 1);
+	check_eq("the second byte", HITS("outb %%al, $0x81"), 1);
+	check_eq("the third", HITS("outb %%al, $0x82"), 0);
+	check_eq("IN", HITS("mov $0x80, %%edx; inb %%dx, %%al"), 1);
+	check_eq("memory there", HITS("movb %%al, 0x80"), 0);
+	traps = 0;
+	__asm__ volatile("lea cells(%%rip), %%rsi; mov $3, %%ecx;"
+			 "mov $0x80, %%edx; rep outsb"
+			 :
+			 :
+			 : "rcx", "rdx", "rsi", "memory", "cc");
+	check_eq("REP OUTS", traps, 3);
+	write_dr7(DR7_FIXED);
+	check_eq("disabled", HITS("outb %%al, $0x80"), 0);
+	write_cr4(read_cr4() & ~(uint64_t)CR4_DE);
+}
+
 /* ---- registers ---------------------------------------------------------- */
 
 static void
@@ -330,6 +503,10 @@ payload(void)
 	traps_init();
 	gate(DB, debug);
 	breakpoints();
+	write_cr4(read_cr4() | CR4_OSFXSR);
+	data_places();
+	data_instructions();
+	ports();
 	registers();
 	general_detect();
 	done();

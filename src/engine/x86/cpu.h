@@ -290,6 +290,7 @@ struct x86_cpu {
 	/* Between instructions */
 	bool sti_shadow;    /* no interrupt before the next instruction ends */
 	bool mov_ss_shadow; /* nor a debug exception */
+	uint8_t watched;    /* data and port breakpoints met: bits of DR6 */
 	bool nmi_masked;
 	bool halted;              /* in HLT */
 	struct x86_event pending; /* an exception of a saved state, not begun */

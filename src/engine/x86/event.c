@@ -8,7 +8,7 @@
  *              can fail any more; a fault on the way takes the event's place.
  *              A task switch is the exception: its late faults are in the new
  *              task (task.c), and found in cpu->pending.
- * Leaves out   The EXT bit in faults that INT1 meets; RF for breakpoints within
+ * Leaves out   The EXT bit in faults that INT1 meets; RF for interrupts within
  *              repeated strings.
  */
 #include "engine/x86/event.h"

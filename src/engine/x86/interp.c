@@ -2,9 +2,7 @@
  * The interpreter's frame: fetching, dispatch, operands, and what ends a step.
  *
  * Models       Intel SDM volume 1, 3.7 (operand addressing); volume 3, 6.5 to
- *              6.9 (exceptions, their restart, what masks them) and 17.2 to
- *              17.3 (instruction breakpoints, single-stepping).
- * Leaves out   data and I/O breakpoints of DR7, the BTF flag of DEBUGCTL.
+ *              6.9 (exceptions, their restart, what masks them).
  * Taking back  An exception jumps to the x86_undo of carry_out(), which
  *              restores rip, rflags and gpr.  The first two are always
  *              remembered.  Copying gpr is left out for instructions that
@@ -13,22 +11,15 @@
  *              and flow.c.
  * RF           is cleared before an instruction, so that one that pushes or
  *              loads flags has the last word, and comes back with an exception
- *              or with a repeated instruction that is not finished.
- * Single step  TF set before an instruction is a trap after it: not after one
- *              that loaded SS, and not after one that entered a handler with
- *              TF cleared.
+ *              or with a repeated instruction that is not finished.  A debug
+ *              trap within such a one sets it.
  */
+#include "engine/x86/debug.h"
 #include "engine/x86/event.h"
 #include "engine/x86/interp_impl.h"
 #include "engine/x86/mmu.h"
 
 #define PAGE_OFFSET(lin) ((unsigned)((lin) & (MEM_PAGE_SIZE - 1)))
-
-#define DR6_BREAKPOINTS 0xfu
-#define DR6_BS BIT(14)
-#define DR7_ENABLES 0xffu
-#define DR7_ENABLED(n) (3u << (2 * (n)))
-#define DR7_RW(dr7, n) (((dr7) >> (16 + 4 * (n))) & 3) /* 0: execution */
 
 static x86_exec_fn exec_ud;
 
@@ -209,40 +200,6 @@ x86_fpu_check(struct x86_cpu *cpu, enum x86_fpu unit)
 		x86_raise(cpu, X86_NM);
 }
 
-/* ------------------------------------------------------ debug exceptions */
-
-/* An enabled instruction breakpoint at lin?  Its bits of DR6. */
-static uint64_t
-breakpoints(const struct x86_cpu *cpu, uint64_t lin)
-{
-	uint64_t hit = 0;
-
-	for (unsigned n = 0; n < 4; n++) {
-		if ((cpu->dr7 & DR7_ENABLED(n)) && DR7_RW(cpu->dr7, n) == 0 &&
-		    cpu->dr[n] == lin)
-			hit |= BIT(n);
-	}
-	return hit;
-}
-
-/* TF was set before insn and it is done: is that a trap? */
-static bool
-single_stepped(const struct x86_cpu *cpu, const struct x86_insn *insn)
-{
-	if (cpu->mov_ss_shadow)
-		return false;
-	switch (insn->op->id) {
-	case X86_OP_INT3:
-	case X86_OP_INT1:
-	case X86_OP_INT:
-	case X86_OP_INTO:
-	case X86_OP_SYSCALL: /* IA32_FMASK decides */
-		return cpu->rflags & X86_TF;
-	default:
-		return true;
-	}
-}
-
 /* -------------------------------------------------------------- fetching */
 
 /*
@@ -321,6 +278,8 @@ remember(struct x86_cpu *cpu, struct x86_undo *undo)
 	undo->left--;
 	cpu->stat_interp++;
 	cpu->sti_shadow = false;
+	if (!cpu->mov_ss_shadow)
+		cpu->watched = 0;
 	cpu->mov_ss_shadow = false;
 }
 
@@ -331,6 +290,7 @@ run_insn(struct x86_cpu *cpu, struct x86_undo *undo,
 {
 	uint64_t begin = cpu->rip, rflags = cpu->rflags;
 	const struct exec *exec;
+	bool unfinished;
 
 	if (!x86_has(cpu, insn->op->feature) && !falls_back(insn))
 		x86_raise(cpu, X86_UD);
@@ -349,18 +309,18 @@ run_insn(struct x86_cpu *cpu, struct x86_undo *undo,
 	cpu->rflags = rflags & ~X86_RF;
 	exec->fn(cpu, insn);
 
-	if ((rflags & (X86_RF | X86_TF)) == 0)
+	if ((rflags & (X86_RF | X86_TF)) == 0 && cpu->watched == 0)
 		return;
-	if (insn->op->id >= X86_OP_MOVS && insn->op->id <= X86_OP_OUTS &&
-	    cpu->rip == begin)
+	unfinished = insn->op->id >= X86_OP_MOVS &&
+	    insn->op->id <= X86_OP_OUTS && cpu->rip == begin;
+	if (unfinished)
 		cpu->rflags |= rflags & X86_RF;
-	if ((rflags & X86_TF) && single_stepped(cpu, insn)) {
-		/* A trap: what the instruction did stays. */
+	if (x86_debug_trap(cpu, insn, rflags)) {
+		/* What the instruction did stays. */
 		undo->rip = cpu->rip;
-		undo->rflags = cpu->rflags;
+		undo->rflags = cpu->rflags | (unfinished ? X86_RF : 0);
 		undo->gprs = false;
 		cpu->halted = false;
-		cpu->dr6 = (cpu->dr6 & ~DR6_BREAKPOINTS) | DR6_BS;
 		x86_raise(cpu, X86_DB);
 	}
 }
@@ -377,14 +337,8 @@ step(struct x86_cpu *cpu, struct x86_undo *undo)
 	if (cpu->code != X86_CODE64)
 		lin = (uint32_t)(lin + cpu->seg[CPU_CS].base);
 
-	if ((cpu->dr7 & DR7_ENABLES) && !(cpu->rflags & X86_RF) && !shadow) {
-		uint64_t hit = breakpoints(cpu, lin);
-
-		if (hit != 0) {
-			cpu->dr6 = (cpu->dr6 & ~DR6_BREAKPOINTS) | hit;
-			x86_raise(cpu, X86_DB);
-		}
-	}
+	if ((cpu->dr7 & X86_DR7_ENABLES) && !(cpu->rflags & X86_RF) && !shadow)
+		x86_debug_insn(cpu, lin);
 
 	fetch(cpu, lin, &insn);
 	run_insn(cpu, undo, &insn);

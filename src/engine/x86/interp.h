@@ -9,6 +9,7 @@
  *              move.c       data movement, stack, strings
  *              system.c     control registers, MSRs, tables, ports, CPUID
  *              native.c     vector and x87 instructions on the host's units
+ *              debug.c      breakpoints and single steps
  */
 #ifndef ENGINE_X86_INTERP_H
 #define ENGINE_X86_INTERP_H
@@ -29,7 +30,7 @@ enum x86_step {
 enum x86_step x86_step(struct x86_cpu *cpu);
 /*
  * The same for an instruction that was decoded before, and stands at cs:rip.
- * Breakpoints of DR7 are not looked for.
+ * Instruction breakpoints are not looked for.
  */
 enum x86_step x86_step_insn(struct x86_cpu *cpu, const struct x86_insn *insn);
 /* The same for up to n instructions, as long as `attention` is 0. */

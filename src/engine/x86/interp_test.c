@@ -1124,6 +1124,40 @@ instruction_breakpoints(void **state)
 	step_faults(X86_DB, CODE - 0x1000);
 }
 
+/* Of the 64-bit frame that step_faults() took away. */
+static uint64_t
+pushed_flags(void)
+{
+	return le64_load(ram + cpu->gpr[CPU_RSP] - 24);
+}
+
+static void
+data_breakpoints_in_strings(void **state)
+{
+	enter64();
+	CODE_BYTES(0xf3, 0xaa, 0x90); /* rep stosb */
+	cpu->dr[1] = DATA + 6;
+	cpu->dr7 = 0x400 | 1u << 2 | 1u << 20 | 1u << 22; /* L1, 2 bytes */
+	cpu->gpr[CPU_RDI] = DATA;
+	cpu->gpr[CPU_RCX] = 8;
+	step_faults(X86_DB, CODE);
+	assert_int_equal(cpu->dr6 & 0xf, 2);
+	assert_int_equal(cpu->gpr[CPU_RCX], 1);
+	assert_int_equal(pushed_flags() & X86_RF, X86_RF);
+	/* The last element ends the instruction. */
+	cpu->rip = CODE;
+	cpu->gpr[CPU_RDI] = DATA + 7;
+	cpu->gpr[CPU_RCX] = 1;
+	step_faults(X86_DB, CODE + 2);
+	assert_int_equal(pushed_flags() & X86_RF, 0);
+	/* One that faults does not count. */
+	CODE_BYTES(0xaa, 0x90);
+	cpu->gpr[CPU_RDI] = BIT(47);
+	step_faults(X86_GP, CODE);
+	STEP();
+	assert_int_equal(cpu->watched, 0);
+}
+
 static void
 steps_end_early(void **state)
 {
@@ -1485,6 +1519,7 @@ main(void)
 		cmocka_unit_test(compare_and_exchange_wide),
 		cmocka_unit_test(single_steps),
 		cmocka_unit_test(instruction_breakpoints),
+		cmocka_unit_test(data_breakpoints_in_strings),
 		cmocka_unit_test(steps_end_early),
 		cmocka_unit_test(pushes_and_pops_of_the_stack_pointer),
 		cmocka_unit_test(frames),

@@ -19,6 +19,7 @@
  *              translator marks the page, with a barrier, before it reads the
  *              bytes: so one of both sees the other.
  */
+#include "engine/x86/debug.h"
 #include "engine/x86/lapic.h"
 #include "engine/x86/mmu.h"
 
@@ -731,11 +732,20 @@ store_slow(struct x86_cpu *cpu, uint64_t lin, unsigned size, enum x86_view view,
 	}
 }
 
+/* An instruction's own access. */
+static void
+watch(struct x86_cpu *cpu, uint64_t lin, unsigned size, bool write)
+{
+	if (cpu->dr7 & X86_DR7_ENABLES)
+		x86_debug_data(cpu, lin, size, write);
+}
+
 uint64_t
 x86_load(struct x86_cpu *cpu, uint64_t lin, unsigned size)
 {
 	const uint8_t *p = tlb_read(cpu, lin, size, cpu->view);
 
+	watch(cpu, lin, size, false);
 	x86_check_aligned(cpu, lin, size);
 	if (p != NULL)
 		return host_read(p, size);
@@ -747,6 +757,7 @@ x86_store(struct x86_cpu *cpu, uint64_t lin, unsigned size, uint64_t value)
 {
 	uint8_t *p = tlb_write(cpu, lin, size, cpu->view);
 
+	watch(cpu, lin, size, true);
 	x86_check_aligned(cpu, lin, size);
 	if (p != NULL)
 		host_write(p, size, value);
@@ -866,6 +877,7 @@ x86_rmw_ptr(struct x86_cpu *cpu, uint64_t lin, unsigned size)
 	struct page page;
 	struct x86_ram *ram;
 
+	watch(cpu, lin, size, true);
 	x86_check_aligned(cpu, lin, size);
 	cpu->rmw_told = p == NULL;
 	if (p != NULL)
@@ -896,6 +908,8 @@ x86_run_ptr(struct x86_cpu *cpu, uint64_t lin, bool write, uint64_t *len)
 {
 	uint64_t room = PAGE_SIZE - (lin & (PAGE_SIZE - 1));
 
+	if (cpu->dr7 & X86_DR7_ENABLES)
+		return NULL;
 	*len = MIN(*len, room);
 	if (write)
 		return x86_rmw_ptr(cpu, lin, 1);

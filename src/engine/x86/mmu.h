@@ -46,7 +46,8 @@ void x86_rmw_done(struct x86_cpu *cpu, uint64_t lin, unsigned size);
 /*
  * For REP: the host's place of the page run that begins at lin, and in *len (in:
  * bytes wanted) how many lie in this page.  NULL where it must go piece by
- * piece.  After writing, x86_rmw_done() for what was written.
+ * piece, as under breakpoints.  After writing, x86_rmw_done() for what was
+ * written.
  */
 void *x86_run_ptr(struct x86_cpu *cpu, uint64_t lin, bool write, uint64_t *len);
 

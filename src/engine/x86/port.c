@@ -4,10 +4,12 @@
  * Models       Intel SDM volume 1, chapter 19 (I/O privilege level, the bitmap
  *              in the TSS); volume 2, INS, OUTS, REP.
  * Batches      A round of REP moves what lies in one page of memory by one call
- *              of the host; other events may come between rounds.  Memory is
+ *              of the host, element by element while there are breakpoints;
+ *              other events may come between rounds.  Memory is
  *              looked at before the device is, so that a page fault loses
  *              nothing that was read from it.
  */
+#include "engine/x86/debug.h"
 #include "engine/x86/segment.h"
 #include "engine/x86/system_impl.h"
 
@@ -44,6 +46,8 @@ access_port(struct x86_cpu *cpu, uint16_t port, bool write, unsigned size,
 	cpu->stat_pio++;
 	x86_fpu_put(cpu);
 	cpu->host->pio(cpu, port, write, size, data, count);
+	if (cpu->dr7 & X86_DR7_ENABLES)
+		x86_debug_port(cpu, port, size);
 }
 
 /* The port that operand i names. */

@@ -9,9 +9,9 @@
  * Restarts     Count and indexes are committed after every run and element.  An
  *              exception then leaves rip at the instruction and the rest to
  *              do; flags are those before the instruction, as the manual says
- *              of CMPS and SCAS.  After STEP_MAX elements, and whenever someone
- *              wants attention, the instruction is left in the same way without
- *              an exception.
+ *              of CMPS and SCAS.  After STEP_MAX elements, whenever someone
+ *              wants attention, and after a breakpoint on what it touches, the
+ *              instruction is left in the same way without an exception.
  */
 #include "engine/x86/interp_impl.h"
 #include "engine/x86/mmu.h"
@@ -257,7 +257,8 @@ repeat(struct x86_cpu *cpu, const struct string *s, uint64_t begin)
 
 		/* At least one element, or nothing would ever be done. */
 		if (budget == 0 ||
-		    (budget != STEP_MAX && x86_wants_attention(cpu))) {
+		    (budget != STEP_MAX &&
+			(x86_wants_attention(cpu) || cpu->watched))) {
 			cpu->rip = begin;
 			return;
 		}
