@@ -57,6 +57,13 @@ ap_main(unsigned n UNUSED)
 	}
 }
 
+/* Whoever is about to sleep does. */
+static void
+all_asleep(void)
+{
+	delay_us(20000);
+}
+
 void
 payload(void)
 {
@@ -84,12 +91,15 @@ payload(void)
 	check("all get through", reaches(&ready, 3));
 	check_eq("no locked add is lost", total, 4 * ROUNDS);
 
+	all_asleep();
 	lapic_ipi(2, VECTOR);
 	check("an interrupt to one", reaches(&ipis, 1));
 	check("ends its HLT", reaches(&wakes, 1));
+	all_asleep();
 	lapic_write(LAPIC_ICR, ICR_OTHERS | VECTOR);
 	check("to all the others", reaches(&ipis, 4));
 	check("ends theirs", reaches(&wakes, 4));
+	all_asleep();
 	lapic_ipi(1, ICR_NMI);
 	check("an NMI to one", reaches(&nmis, 1));
 	check("ends its HLT, too", reaches(&wakes, 5));
