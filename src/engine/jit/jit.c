@@ -161,10 +161,8 @@ mem_unmap(void *arg, const struct mem_region *region)
 static struct jit_vcpu *
 mem_watch_stores(struct jit *jit)
 {
-	struct jit_vcpu *self = world_self();
+	struct jit_vcpu *self = world_self_in(jit);
 
-	if (self != NULL && self->jit != jit)
-		self = NULL;
 	world_alone(jit, self);
 	for (unsigned i = 0; i < jit->engine.params.vcpus; i++) {
 		if (jit->vcpus[i] != NULL)

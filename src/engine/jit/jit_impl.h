@@ -265,6 +265,8 @@ void world_alone(struct jit *jit, struct jit_vcpu *vcpu);
 void world_together(struct jit *jit, struct jit_vcpu *vcpu);
 /* The vCPU whose thread this is, or NULL. */
 struct jit_vcpu *world_self(void);
+/* The same, but NULL as well if it is another machine's. */
+struct jit_vcpu *world_self_in(const struct jit *jit);
 /* It will be freed: no more this thread's. */
 void world_forget(const struct jit_vcpu *vcpu);
 /* Take code_lock; a vCPU is out of the world while it waits. */

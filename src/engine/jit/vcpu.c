@@ -658,9 +658,14 @@ jit_vcpu_set(struct engine_vcpu *v, const struct cpu_state *state,
     struct err *err)
 {
 	struct jit_vcpu *vcpu = jit_vcpu_of(v);
+	struct jit_vcpu *self = world_self_in(vcpu->jit);
 	struct x86_cpu *cpu = vcpu->cpu;
-	int rc = x86_cpu_set(cpu, state, err);
+	int rc;
 
+	/* It forgets translations, as mem_watch_stores() makes it do. */
+	world_alone(vcpu->jit, self);
+	rc = x86_cpu_set(cpu, state, err);
+	world_together(vcpu->jit, self);
 	if (rc == 0)
 		rc = lapic_set(cpu->lapic, state, err);
 	if (rc != 0)

@@ -25,6 +25,12 @@ world_self(void)
 	return self;
 }
 
+struct jit_vcpu *
+world_self_in(const struct jit *jit)
+{
+	return self != NULL && self->jit == jit ? self : NULL;
+}
+
 void
 world_forget(const struct jit_vcpu *vcpu)
 {
