@@ -444,6 +444,11 @@ fetching_stops_at_the_page_that_is_not_there(void **state)
 	memcpy(ram(u, 0x201000), "ghijklmno", 9);
 	assert_int_equal(x86_fetch(u->cpu, 0x5ffa, buf), 15);
 	assert_memory_equal(buf, "abcdefghijklmno", 15);
+	/* Until INVLPG what is remembered counts, of the second page as well. */
+	put64(u, 0x4030, 0);
+	assert_int_equal(x86_fetch(u->cpu, 0x5ffa, buf), 15);
+	x86_tlb_flush_page(u->cpu, 0x6000);
+	assert_int_equal(x86_fetch(u->cpu, 0x5ffa, buf), 6);
 }
 
 static void
