@@ -121,6 +121,8 @@ bench_device(struct bench *b, const char *model, const char *name)
 		    path);
 	bench_require(device_new(b->vm, model, name, node, &dev, &err), &err,
 	    model);
+	/* A PCI device without a machine around it wants places, too. */
+	bench_require(pci_assign(b->vm, &err), &err, model);
 	return dev;
 }
 
@@ -173,6 +175,7 @@ bench_new_board(void)
 {
 	static const char *const options[] = {
 		"pci.0.0.0.device=hostbridge",
+		"pci.0.4.0.device=dummy",
 		"pci.0.31.0.device=lpc",
 		"pci.5.1.0.device=hostbridge",
 		"pci.5.1.7.device=hostbridge",
@@ -384,6 +387,7 @@ bench_twin(struct bench *b)
 					  NULL, &err),
 			    &err, device_name(dev));
 	}
+	bench_require(pci_assign(twin->vm, &err), &err, "pci");
 	if (b->dev != NULL)
 		twin->dev = device_find(twin->vm, device_name(b->dev));
 	return twin;

@@ -86,12 +86,28 @@ lpc_reset(void *self)
 	pci_func_reset(&lpc->func);
 }
 
+static void
+lpc_changed(void *self)
+{
+	struct lpc *lpc = self;
+
+	pci_func_changed(&lpc->func);
+}
+
 static int
 lpc_check(const void *self, struct err *err)
 {
 	const struct lpc *lpc = self;
 
 	return pci_func_check(&lpc->func, err);
+}
+
+static void
+lpc_destroy(void *self)
+{
+	struct lpc *lpc = self;
+
+	pci_func_fini(&lpc->func);
 }
 
 DEVICE_MODEL(lpc) = {
@@ -102,5 +118,7 @@ DEVICE_MODEL(lpc) = {
 	.pci_help = "PCI-ISA bridge",
 	.create = lpc_create,
 	.reset = lpc_reset,
+	.changed = lpc_changed,
 	.check = lpc_check,
+	.destroy = lpc_destroy,
 };

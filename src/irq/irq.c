@@ -195,6 +195,20 @@ irq_send_msi(struct irq_chip *chip, uint64_t addr, uint32_t data)
 	return engine_send_msi(chip->engine, &msi);
 }
 
+int
+irq_attach_fd(struct irq_chip *chip, int fd, uint64_t addr, uint32_t data)
+{
+	const struct engine_msi msi = { .addr = addr, .data = data };
+
+	return engine_irqfd(chip->engine, fd, &msi);
+}
+
+int
+irq_detach_fd(struct irq_chip *chip, int fd)
+{
+	return engine_irqfd(chip->engine, fd, NULL);
+}
+
 /* ---- the machine's questions --------------------------------------------- */
 
 static uint8_t

@@ -64,5 +64,11 @@ uint64_t irq_line_rises(struct irq_chip *chip, unsigned line);
 
 /* Deliver a message.  -EINVAL if no vCPU can be its target. */
 int irq_send_msi(struct irq_chip *chip, uint64_t addr, uint32_t data);
+/*
+ * Signalling fd delivers a message without a thread of ours; attaching again
+ * changes the message.  -ENOTSUP where the engine has no such thing.
+ */
+int irq_attach_fd(struct irq_chip *chip, int fd, uint64_t addr, uint32_t data);
+int irq_detach_fd(struct irq_chip *chip, int fd);
 
 #endif

@@ -169,12 +169,28 @@ hostbridge_reset(void *self)
 	pci_func_reset(&bridge->func);
 }
 
+static void
+hostbridge_changed(void *self)
+{
+	struct hostbridge *bridge = self;
+
+	pci_func_changed(&bridge->func);
+}
+
 static int
 hostbridge_check(const void *self, struct err *err)
 {
 	const struct hostbridge *bridge = self;
 
 	return pci_func_check(&bridge->func, err);
+}
+
+static void
+hostbridge_destroy(void *self)
+{
+	struct hostbridge *bridge = self;
+
+	pci_func_fini(&bridge->func);
 }
 
 DEVICE_MODEL(hostbridge) = {
@@ -185,5 +201,7 @@ DEVICE_MODEL(hostbridge) = {
 	.pci_help = "host bridge",
 	.create = hostbridge_create,
 	.reset = hostbridge_reset,
+	.changed = hostbridge_changed,
 	.check = hostbridge_check,
+	.destroy = hostbridge_destroy,
 };

@@ -4,11 +4,12 @@
  * Models       the type 0 header and the capability list of PCI Local Bus 3.0,
  *              chapter 6, as bhyve shows them: of the command register bits
  *              0-6 and 8-10 can be written, the status register never changes.
- * Leaves out   BARs, interrupts and messages.
+ *              What BARs and messages are is told by their own files.
  * Locking      A function's cfg is guarded by its device's lock: taken here for
  *              accesses of the guest, held already in life-cycle calls.  The
  *              masks, `initial` and the address are constant once the machine
- *              has been made.
+ *              has been made.  irq_lock is taken under the device's lock, or
+ *              alone.
  * Invariants   1. cfg and initial differ only in writable bits, so that is what
  *                 a loaded state is measured by (pci_func_check).
  *              2. Every function of a slot with more than one has bit 7 of
@@ -23,7 +24,6 @@
 #include "pci/pci_legacy.h"
 #include "vm/vm.h"
 
-#define PCI_COMMAND_WRITABLE 0x077f
 #define PCI_STATUS_CAP_LIST 0x0010
 #define PCI_HEADER_MULTI 0x80
 #define PCI_INT_LINE_NONE 0xff
@@ -119,6 +119,7 @@ pci_func_init(struct pci_func *func, struct device *dev,
 
 	func->dev = dev;
 	func->cap_end = PCI_CAP_FIRST;
+	lock_init(&func->irq_lock);
 	rc = node_addr(device_config(dev), &func->addr, err);
 	if (rc < 0)
 		return rc;
@@ -140,9 +141,37 @@ pci_func_init(struct pci_func *func, struct device *dev,
 }
 
 void
+pci_func_fini(struct pci_func *func)
+{
+	if (func->dev == NULL)
+		return;
+	pci_msix_fini(func);
+	lock_fini(&func->irq_lock);
+	func->dev = NULL;
+}
+
+void
 pci_func_reset(struct pci_func *func)
 {
 	memcpy(func->cfg, func->initial, sizeof(func->cfg));
+	pci_msix_reset(func);
+}
+
+void
+pci_func_changed(struct pci_func *func)
+{
+	uint32_t command = pci_get_cfg(func, PCI_CFG_COMMAND, 2);
+
+	atomic_store_explicit(&func->master, command & PCI_COMMAND_MASTER,
+	    memory_order_release);
+	pci_bar_update(func);
+	pci_msix_update(func);
+}
+
+bool
+pci_may_dma(const struct pci_func *func)
+{
+	return atomic_load_explicit(&func->master, memory_order_acquire);
 }
 
 int
@@ -157,30 +186,50 @@ pci_func_check(const struct pci_func *func, struct err *err)
 			    "guest could have written",
 			    off, func->cfg[off]);
 	}
-	return 0;
+	return pci_msix_check(func, err);
+}
+
+void
+pci_add_window(struct pci_func *func, const struct pci_window *window)
+{
+	assert(func->window_count < PCI_WINDOWS);
+	assert(window->off % 4 == 0 && window->off < PCI_CFG_SIZE);
+	func->windows[func->window_count++] = *window;
+}
+
+static const struct pci_window *
+find_window(const struct pci_func *func, unsigned off)
+{
+	for (unsigned i = 0; i < func->window_count; i++) {
+		if (func->windows[i].off == round_down(off, 4))
+			return &func->windows[i];
+	}
+	return NULL;
 }
 
 uint32_t
 pci_cfg_read(struct pci_func *func, unsigned off, unsigned size)
 {
+	const struct pci_window *window = find_window(func, off);
 	struct lock *lock = device_lock(func->dev);
 	uint32_t value;
 
+	assert(off % 4 + size <= 4);
 	lock_take(lock);
-	value = pci_get_cfg(func, off, size);
+	if (window != NULL)
+		value = window->read(device_self(func->dev), off % 4, size);
+	else
+		value = pci_get_cfg(func, off, size);
 	lock_drop(lock);
 	return value;
 }
 
-void
-pci_cfg_write(struct pci_func *func, unsigned off, unsigned size,
+static void
+cfg_write_locked(struct pci_func *func, unsigned off, unsigned size,
     uint32_t value)
 {
-	struct lock *lock = device_lock(func->dev);
 	bool changed = false;
 
-	assert(size <= 4 && range_within(off, size, PCI_CFG_SIZE));
-	lock_take(lock);
 	for (unsigned i = 0; i < size; i++) {
 		uint8_t mask = func->writable[off + i];
 		uint8_t old = func->cfg[off + i];
@@ -189,8 +238,26 @@ pci_cfg_write(struct pci_func *func, unsigned off, unsigned size,
 		func->cfg[off + i] = (old & ~mask) | (byte & mask);
 		changed |= func->cfg[off + i] != old;
 	}
-	if (changed && func->cfg_changed != NULL)
+	if (!changed)
+		return;
+	pci_func_changed(func);
+	if (func->cfg_changed != NULL)
 		func->cfg_changed(device_self(func->dev), off, size);
+}
+
+void
+pci_cfg_write(struct pci_func *func, unsigned off, unsigned size,
+    uint32_t value)
+{
+	const struct pci_window *window = find_window(func, off);
+	struct lock *lock = device_lock(func->dev);
+
+	assert(off % 4 + size <= 4 && off < PCI_CFG_SIZE);
+	lock_take(lock);
+	if (window != NULL)
+		window->write(device_self(func->dev), off % 4, size, value);
+	else
+		cfg_write_locked(func, off, size, value);
 	lock_drop(lock);
 }
 
@@ -296,13 +363,8 @@ pci_create_devices(struct vm *vm, struct err *err)
 {
 	struct config *root = vm_config(vm), *bus, *slot;
 	char path[16];
-	bool enable_bars;
 	int rc;
 
-	/* No function has BARs yet; a wrong value is an error all the same. */
-	rc = config_bool(root, "pci.enable_bars", true, &enable_bars, err);
-	if (rc < 0)
-		return rc;
 	if (device_find(vm, "pci") == NULL) {
 		rc = device_new(vm, "pci", "pci", NULL, NULL, err);
 		if (rc < 0)
@@ -323,5 +385,5 @@ pci_create_devices(struct vm *vm, struct err *err)
 				return rc;
 		}
 	}
-	return 0;
+	return pci_assign(vm, err);
 }

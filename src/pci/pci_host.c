@@ -42,6 +42,7 @@ struct pci_host {
 	struct device *reset; /* borrowed: has the reset control register */
 	/* One table a bus, made when its first function is: owned. */
 	struct pci_func **buses[PCI_BUSES];
+	struct pci_bus_windows windows[PCI_BUSES];
 };
 
 static const struct field pci_host_state[] = {
@@ -80,15 +81,50 @@ pci_host_attach(struct vm *vm, struct pci_func *func, struct err *err)
 		host->buses[addr.bus] =
 		    xcalloc(PCI_SLOTS * PCI_FUNCS, sizeof(struct pci_func *));
 	host->buses[addr.bus][addr.slot * PCI_FUNCS + addr.func] = func;
+	func->host = host;
 	return 0;
+}
+
+struct pci_host *
+pci_host(struct vm *vm)
+{
+	struct device *dev = device_find(vm, "pci");
+
+	return dev != NULL ? device_self(dev) : NULL;
 }
 
 struct pci_func *
 pci_find(struct vm *vm, struct pci_addr addr)
 {
-	struct device *dev = device_find(vm, "pci");
+	struct pci_host *host = pci_host(vm);
 
-	return dev != NULL ? pci_host_find(device_self(dev), addr) : NULL;
+	return host != NULL ? pci_host_find(host, addr) : NULL;
+}
+
+struct pci_func *
+pci_host_next(struct pci_host *host, struct pci_func *after)
+{
+	unsigned bus = 0, i = 0;
+
+	if (after != NULL) {
+		bus = after->addr.bus;
+		i = after->addr.slot * PCI_FUNCS + after->addr.func + 1u;
+	}
+	for (; bus < PCI_BUSES; bus++, i = 0) {
+		if (host->buses[bus] == NULL)
+			continue;
+		for (; i < PCI_SLOTS * PCI_FUNCS; i++) {
+			if (host->buses[bus][i] != NULL)
+				return host->buses[bus][i];
+		}
+	}
+	return NULL;
+}
+
+struct pci_bus_windows *
+pci_host_windows(struct pci_host *host, uint8_t bus)
+{
+	return &host->windows[bus];
 }
 
 /* ---- mechanism 1 -------------------------------------------------------- */

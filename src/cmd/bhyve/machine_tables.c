@@ -12,6 +12,20 @@
 #include "pci/pci.h"
 #include "vm/platform.h"
 
+static void
+machine_acpi_bus(struct vm *vm, uint8_t number, struct acpi_bus *bus)
+{
+	struct pci_bus_windows windows;
+
+	pci_bus_windows(vm, number, &windows);
+	*bus = (struct acpi_bus) {
+		.number = number,
+		.io = { windows.io.base, windows.io.len },
+		.mem32 = { windows.mem32.base, windows.mem32.len },
+		.mem64 = { windows.mem64.base, windows.mem64.len },
+	};
+}
+
 /* Without functions that have an interrupt pin there are no routes to tell. */
 static int
 machine_acpi(struct vm *vm, struct err *err)
@@ -42,12 +56,9 @@ machine_acpi(struct vm *vm, struct err *err)
 	}
 	for (unsigned bus = 0; bus < PCI_BUSES; bus++) {
 		if (used[bus])
-			buses[params.bus_count++].number = (uint8_t)bus;
+			machine_acpi_bus(vm, (uint8_t)bus,
+			    &buses[params.bus_count++]);
 	}
-	buses[0].io.base = PLAT_PCI_IO_BASE;
-	buses[0].io.len = PLAT_PCI_IO_END - PLAT_PCI_IO_BASE;
-	buses[0].mem32.base = PLAT_PCI_MEM32_BASE;
-	buses[0].mem32.len = PLAT_PCI_MEM32_END - PLAT_PCI_MEM32_BASE;
 	acpi_build(&params, &tables);
 	r = acpi_install(vm_mem(vm), &tables, err);
 	acpi_tables_fini(&tables);
