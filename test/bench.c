@@ -175,10 +175,10 @@ bench_new_board(void)
 {
 	static const char *const options[] = {
 		"pci.0.0.0.device=hostbridge",
-		"pci.0.4.0.device=dummy",
 		"pci.0.31.0.device=lpc",
 		"pci.5.1.0.device=hostbridge",
 		"pci.5.1.7.device=hostbridge",
+		"pci.5.2.0.device=dummy",
 		NULL,
 	};
 	static const char *const board[] = { "i8042", "reset", "pit", "rtc",

@@ -3,9 +3,9 @@
  *
  * Models       the PCI-ISA bridge of the Intel 82371SB (PIIX3) data sheet as a
  *              PCI function: identification, and the registers that choose an
- *              ISA IRQ for each of the PIRQ links A-D and (bhyve's) E-H.
- * Leaves out   every other register; that the links do something comes with
- *              the first function that has an interrupt pin.
+ *              ISA IRQ for each of the PIRQ links A-D and (bhyve's) E-H, which
+ *              are the PCI host's (pci/pci_intx.c).
+ * Leaves out   every other register.
  * Makes        the UARTs com1 to com4, which hang below it.
  * Options      lpc.pcireg.*; lpc.comN is the UARTs' own.
  * Locking      the device lock, held at every entry.
@@ -16,10 +16,6 @@
 #include "pci/pci.h"
 #include "vm/vm.h"
 
-#define LPC_PIRQ_A 0x60 /* to D in the three behind it */
-#define LPC_PIRQ_E 0x68 /* to H */
-#define LPC_PIRQ_DIS 0x80
-#define LPC_PIRQ_IRQ 0x0f
 #define LPC_UARTS 4
 
 struct lpc {
@@ -62,12 +58,7 @@ lpc_create(struct device *dev, void *self, struct err *err)
 	if (lpc->func.addr.bus != 0)
 		return err_set(err, -EINVAL,
 		    "%s: the LPC bridge must be on bus 0", device_name(dev));
-	for (unsigned i = 0; i < 4; i++) {
-		pci_set_cfg(&lpc->func, LPC_PIRQ_A + i, 1, LPC_PIRQ_DIS,
-		    LPC_PIRQ_DIS | LPC_PIRQ_IRQ);
-		pci_set_cfg(&lpc->func, LPC_PIRQ_E + i, 1, LPC_PIRQ_DIS,
-		    LPC_PIRQ_DIS | LPC_PIRQ_IRQ);
-	}
+	pci_add_pirqs(&lpc->func);
 	for (unsigned i = 1; i <= LPC_UARTS; i++) {
 		(void)snprintf(name, sizeof(name), "com%u", i);
 		rc = device_new(vm, "uart", name,

@@ -112,12 +112,13 @@ forged_state_is_refused(void **state)
 	uint8_t bytes[PCI_CFG_SIZE];
 
 	memcpy(bytes, func->cfg, sizeof(bytes));
-	bytes[0x61] = 0x0b;
+	bytes[0x3c] = 0x0b;
 	assert_int_equal(bench_load(b, bytes, sizeof(bytes)), 0);
-	assert_int_equal(bench_read(b, LPC(0x61), 1), 0x0b);
-	bytes[0x61] = 0x1b;
+	assert_int_equal(bench_read(b, LPC(0x3c), 1), 0x0b);
+	/* The PIRQ registers are not among them. */
+	bytes[0x61] = 0x01;
 	assert_int_equal(bench_load(b, bytes, sizeof(bytes)), -EINVAL);
-	bytes[0x61] = 0x0b;
+	bytes[0x61] = 0;
 	bytes[0x0b] = 0x02;
 	assert_int_equal(bench_load(b, bytes, sizeof(bytes)), -EINVAL);
 	assert_int_equal(bench_read(b, LPC(0x08), 4), 0x06010017);

@@ -6,6 +6,7 @@
  *              add as much in BAR 2, of 64 bits, and MSI-X in BAR 4.
  *
  *              port 4    writing 4 bytes sends that message
+ *              port 8    bit 0 is the level of INTA
  *
  * Options      any, and all without effect.
  * Locking      the device lock, held at every entry.
@@ -13,9 +14,12 @@
 #include "pci/pci.h"
 
 #define DUMMY_PORTS 16u
-#define DUMMY_SEND 4u /* offset in BAR 0 */
+#define DUMMY_SEND 4u  /* offset in BAR 0 */
+#define DUMMY_LEVEL 8u /* the same */
+#define DUMMY_LEVEL_INTX 0x01
 #define DUMMY_MEM 4096u
 #define DUMMY_VECTORS 16u
+#define DUMMY_MESSAGES 4u
 
 struct dummy {
 	struct pci_func func;
@@ -67,13 +71,23 @@ dummy_port_read(void *self, uint64_t off, unsigned size)
 }
 
 static void
+dummy_drive(struct dummy *dummy)
+{
+	pci_intx_set(&dummy->func,
+	    dummy->ports[DUMMY_LEVEL] & DUMMY_LEVEL_INTX);
+}
+
+static void
 dummy_port_write(void *self, uint64_t off, unsigned size, uint64_t value)
 {
 	struct dummy *dummy = self;
 
 	bytes_write(dummy->ports, off, size, value);
-	if (off == DUMMY_SEND && size == 4)
+	if (off == DUMMY_SEND && size == 4) {
+		pci_msi_send(&dummy->func, (uint32_t)value);
 		pci_msix_send(&dummy->func, (uint32_t)value);
+	}
+	dummy_drive(dummy);
 }
 
 static const struct io_ops dummy_port_ops = {
@@ -103,7 +117,11 @@ dummy_create(struct device *dev, void *self, struct err *err)
 		    &dummy_mem_ops, dummy->mem64, err);
 	if (rc == 0)
 		rc = pci_add_msix(func, 4, dummy->msix, DUMMY_VECTORS, err);
-	return rc;
+	if (rc < 0)
+		return rc;
+	pci_add_msi(func, DUMMY_MESSAGES);
+	pci_add_intx(func);
+	return 0;
 }
 
 static void
@@ -120,6 +138,7 @@ dummy_changed(void *self)
 	struct dummy *dummy = self;
 
 	pci_func_changed(&dummy->func);
+	dummy_drive(dummy);
 }
 
 static int

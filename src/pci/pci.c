@@ -3,8 +3,9 @@
  *
  * Models       the type 0 header and the capability list of PCI Local Bus 3.0,
  *              chapter 6, as bhyve shows them: of the command register bits
- *              0-6 and 8-10 can be written, the status register never changes.
- *              What BARs and messages are is told by their own files.
+ *              0-6 and 8-10 can be written, and of the status register only
+ *              the level of INTx changes.  What BARs, messages and pins are is
+ *              told by their own files.
  * Locking      A function's cfg is guarded by its device's lock: taken here for
  *              accesses of the guest, held already in life-cycle calls.  The
  *              masks, `initial` and the address are constant once the machine
@@ -24,6 +25,7 @@
 #include "pci/pci_legacy.h"
 #include "vm/vm.h"
 
+#define PCI_STATUS_INTX 0x0008u
 #define PCI_STATUS_CAP_LIST 0x0010
 #define PCI_HEADER_MULTI 0x80
 #define PCI_INT_LINE_NONE 0xff
@@ -72,6 +74,13 @@ pci_add_capability(struct pci_func *func, uint8_t id, const void *body,
 	func->cap_last = (uint8_t)off;
 	func->cap_end = (uint16_t)round_up(off + PCI_CAP_HEADER + len, 4);
 	return off;
+}
+
+struct pci_func *
+pci_func_of(struct device *dev)
+{
+	/* What -s may name is one, and nothing else. */
+	return device_model(dev)->pci_help != NULL ? device_self(dev) : NULL;
 }
 
 /* The place that the node `pci.BUS.SLOT.FUNC` names. */
@@ -157,15 +166,26 @@ pci_func_reset(struct pci_func *func)
 	pci_msix_reset(func);
 }
 
-void
-pci_func_changed(struct pci_func *func)
+/* What follows from config space as it is now. */
+static void
+func_update(struct pci_func *func)
 {
 	uint32_t command = pci_get_cfg(func, PCI_CFG_COMMAND, 2);
 
+	assert(lock_held(device_lock(func->dev)));
 	atomic_store_explicit(&func->master, command & PCI_COMMAND_MASTER,
 	    memory_order_release);
 	pci_bar_update(func);
+	pci_msi_update(func);
 	pci_msix_update(func);
+	pci_intx_update(func);
+}
+
+void
+pci_func_changed(struct pci_func *func)
+{
+	pci_intx_forget(func);
+	func_update(func);
 }
 
 bool
@@ -207,6 +227,18 @@ find_window(const struct pci_func *func, unsigned off)
 	return NULL;
 }
 
+static uint32_t
+cfg_read_locked(struct pci_func *func, unsigned off, unsigned size)
+{
+	uint32_t value = pci_get_cfg(func, off, size);
+
+	/* The one bit of it all that the device itself changes. */
+	if (off <= PCI_CFG_STATUS && PCI_CFG_STATUS - off < size &&
+	    pci_intx_asserted(func))
+		value |= PCI_STATUS_INTX << (8 * (PCI_CFG_STATUS - off));
+	return value;
+}
+
 uint32_t
 pci_cfg_read(struct pci_func *func, unsigned off, unsigned size)
 {
@@ -219,7 +251,7 @@ pci_cfg_read(struct pci_func *func, unsigned off, unsigned size)
 	if (window != NULL)
 		value = window->read(device_self(func->dev), off % 4, size);
 	else
-		value = pci_get_cfg(func, off, size);
+		value = cfg_read_locked(func, off, size);
 	lock_drop(lock);
 	return value;
 }
@@ -240,7 +272,7 @@ cfg_write_locked(struct pci_func *func, unsigned off, unsigned size,
 	}
 	if (!changed)
 		return;
-	pci_func_changed(func);
+	func_update(func);
 	if (func->cfg_changed != NULL)
 		func->cfg_changed(device_self(func->dev), off, size);
 }

@@ -22,6 +22,7 @@
 #include <stdatomic.h>
 
 #include "base/err.h"
+#include "irq/irq.h"
 #include "vm/device.h"
 
 struct pci_host;
@@ -103,6 +104,26 @@ struct pci_msix {
 	_Atomic bool on; /* read without the lock */
 };
 
+struct pci_msi {
+	uint8_t cap;   /* its capability; 0: none */
+	uint64_t addr; /* as in config space, for those without its lock */
+	uint16_t data;
+	unsigned granted; /* messages that the guest gave, a power of 2 */
+	_Atomic bool on;  /* read without the lock */
+};
+
+/* What an INTx pin is wired to is constant once the machine has been made. */
+struct pci_intx {
+	uint8_t pin;          /* 1: INTA, 4: INTD; 0: none */
+	uint8_t gsi;          /* pin of the I/O APIC */
+	uint8_t link;         /* 0: PIRQA, 7: PIRQH */
+	struct irq_line line; /* to gsi */
+	bool asserted;        /* the device asks for service */
+	bool blocked;         /* and the guest does not want it this way */
+	bool pulling;         /* counted at the link */
+	uint32_t epoch;       /* the links' when it was */
+};
+
 struct pci_func {
 	struct device *dev;    /* borrowed: owns this; NULL before init */
 	struct pci_host *host; /* borrowed: outlives every function */
@@ -124,6 +145,8 @@ struct pci_func {
 	/* Interrupts: guarded by irq_lock, a leaf but for those of irq/. */
 	struct lock irq_lock;
 	struct pci_msix msix;
+	struct pci_msi msi;
+	struct pci_intx intx;
 };
 
 /* The row to put in a PCI device's state table. */
@@ -143,7 +166,10 @@ int pci_func_init(struct pci_func *func, struct device *dev,
 void pci_func_fini(struct pci_func *func); /* before or after init */
 /* In its reset(): configuration space as it was after create(). */
 void pci_func_reset(struct pci_func *func);
-/* In its changed(): config space has been reset or loaded. */
+/*
+ * In its changed(): config space has been reset or loaded.  A function with a
+ * pin calls pci_intx_set() then, from what the device knows.
+ */
 void pci_func_changed(struct pci_func *func);
 /* In its check(): what no guest could have written is refused. */
 int pci_func_check(const struct pci_func *func, struct err *err);
@@ -203,7 +229,24 @@ void pci_bus_windows(struct vm *vm, uint8_t bus, struct pci_bus_windows *out);
 /* The command register allows DMA.  Any thread. */
 bool pci_may_dma(const struct pci_func *func);
 
-/* ---- messages (pci_msix.c) ---------------------------------------------- */
+/* ---- interrupts --------------------------------------------------------- */
+/*
+ * MSI overrules MSI-X, and either overrules the pin.  All senders: any thread,
+ * under any lock above irq's.
+ */
+
+/* While creating: a pin of its slot, routed to both interrupt chips. */
+void pci_add_intx(struct pci_func *func);
+void pci_intx_set(struct pci_func *func, bool asserted);
+/* While creating the LPC bridge: its PIRQ registers, to change routes by. */
+void pci_add_pirqs(struct pci_func *func);
+
+/* While creating: MSI with so many messages, a power of 2, at most 32. */
+#define PCI_MSI_MAX 32u
+void pci_add_msi(struct pci_func *func, unsigned messages);
+bool pci_msi_enabled(const struct pci_func *func);
+/* Beyond what the guest granted, messages share those it did. */
+void pci_msi_send(struct pci_func *func, unsigned message);
 
 /*
  * While creating: MSI-X, with its table and PBA in BAR `bar`, which holds
@@ -214,12 +257,10 @@ bool pci_may_dma(const struct pci_func *func);
 int pci_add_msix(struct pci_func *func, unsigned bar,
     struct pci_msix_entry *entries, unsigned count, struct err *err);
 
-/* Any thread.  Enabled, and not overruled by MSI. */
 bool pci_msix_enabled(const struct pci_func *func);
 /*
- * Any thread, under any lock above irq's.  A masked vector becomes pending and
- * is sent when unmasked; one that does not exist is ignored, as are all while
- * MSI-X is off.
+ * A masked vector becomes pending and is sent when unmasked; one that does not
+ * exist is ignored, as are all while MSI-X is off.
  */
 void pci_msix_send(struct pci_func *func, unsigned vector);
 /*
@@ -233,6 +274,8 @@ int pci_msix_irqfd(struct pci_func *func, unsigned vector, int fd);
 
 /* Make every device of the tree's `pci` nodes, in order of their addresses. */
 int pci_create_devices(struct vm *vm, struct err *err);
+/* The function that a device is, or NULL. */
+struct pci_func *pci_func_of(struct device *dev);
 /* The function at an address, or NULL. */
 struct pci_func *pci_find(struct vm *vm, struct pci_addr addr);
 

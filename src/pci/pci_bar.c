@@ -29,7 +29,6 @@
 
 #include "base/alloc.h"
 #include "pci/pci_impl.h"
-#include "vm/platform.h"
 #include "vm/vm.h"
 
 #define BAR_PORT 0x1
@@ -248,7 +247,7 @@ func_settle(struct pci_func *func, bool enable)
 	lock_take(lock);
 	pci_set_cfg(func, PCI_CFG_COMMAND, 2, enable ? command : 0,
 	    PCI_COMMAND_WRITABLE);
-	pci_func_changed(func);
+	pci_bar_update(func);
 	lock_drop(lock);
 }
 

@@ -26,7 +26,6 @@
 #include "base/alloc.h"
 #include "chipset/reset.h"
 #include "pci/pci_impl.h"
-#include "vm/platform.h"
 #include "vm/vm.h"
 
 #define CONFIG_ADDRESS 0xcf8
@@ -43,10 +42,12 @@ struct pci_host {
 	/* One table a bus, made when its first function is: owned. */
 	struct pci_func **buses[PCI_BUSES];
 	struct pci_bus_windows windows[PCI_BUSES];
+	struct pci_links links;
 };
 
 static const struct field pci_host_state[] = {
 	STATE_INT(struct pci_host, config_address, 0),
+	STATE_ARRAY(struct pci_host, links.reg, PLAT_PIRQ_DISABLED),
 };
 
 /* ---- the table ---------------------------------------------------------- */
@@ -125,6 +126,12 @@ struct pci_bus_windows *
 pci_host_windows(struct pci_host *host, uint8_t bus)
 {
 	return &host->windows[bus];
+}
+
+struct pci_links *
+pci_host_links(struct pci_host *host)
+{
+	return &host->links;
 }
 
 /* ---- mechanism 1 -------------------------------------------------------- */
@@ -265,6 +272,7 @@ pci_host_create(struct device *dev, void *self, struct err *err)
 	struct pci_host *host = self;
 	int rc;
 
+	pci_links_init(&host->links, device_irq_chip(dev));
 	host->reset = device_find(vm, "reset");
 	if (host->reset == NULL) {
 		rc = device_new(vm, "reset", "reset", NULL, &host->reset, err);
@@ -281,6 +289,22 @@ pci_host_create(struct device *dev, void *self, struct err *err)
 	    &ecam_ops, err);
 }
 
+static void
+pci_host_reset(void *self)
+{
+	struct pci_host *host = self;
+
+	pci_links_reset(&host->links);
+}
+
+static void
+pci_host_changed(void *self)
+{
+	struct pci_host *host = self;
+
+	pci_links_changed(&host->links);
+}
+
 static int
 pci_host_check(const void *self, struct err *err)
 {
@@ -291,7 +315,7 @@ pci_host_check(const void *self, struct err *err)
 	if (address & ~CONFIG_ADDRESS_MASK)
 		return err_set(err, -EINVAL,
 		    "pci: CONFIG_ADDRESS cannot hold 0x%08x", address);
-	return 0;
+	return pci_links_check(&host->links, err);
 }
 
 static void
@@ -301,6 +325,7 @@ pci_host_destroy(void *self)
 
 	for (unsigned bus = 0; bus < PCI_BUSES; bus++)
 		free(host->buses[bus]);
+	pci_links_fini(&host->links);
 }
 
 DEVICE_MODEL(pci_host) = {
@@ -310,6 +335,8 @@ DEVICE_MODEL(pci_host) = {
 	STATE_TABLE(pci_host_state),
 	.unlocked = true,
 	.create = pci_host_create,
+	.reset = pci_host_reset,
+	.changed = pci_host_changed,
 	.check = pci_host_check,
 	.destroy = pci_host_destroy,
 };

@@ -315,6 +315,13 @@ msix_control(const struct pci_func *func)
 	return pci_get_cfg(func, func->msix.cap + MSIX_CONTROL, 2);
 }
 
+bool
+pci_msix_wanted(const struct pci_func *func)
+{
+	return func->msix.cap != 0 &&
+	    (msix_control(func) & MSIX_CONTROL_ENABLE);
+}
+
 void
 pci_msix_update(struct pci_func *func)
 {
@@ -325,7 +332,8 @@ pci_msix_update(struct pci_func *func)
 		return;
 	control = msix_control(func);
 	lock_take(&func->irq_lock);
-	atomic_store_explicit(&msix->on, control & MSIX_CONTROL_ENABLE,
+	atomic_store_explicit(&msix->on,
+	    (control & MSIX_CONTROL_ENABLE) && !pci_msi_enabled(func),
 	    memory_order_release);
 	msix->masked = control & MSIX_CONTROL_MASK;
 	for (unsigned i = 0; i < msix->count; i++)
@@ -336,11 +344,12 @@ pci_msix_update(struct pci_func *func)
 int
 pci_msix_check(const struct pci_func *func, struct err *err)
 {
-	uint32_t control;
+	bool sends;
 
 	if (func->msix.cap == 0)
 		return 0;
-	control = msix_control(func);
+	sends = pci_msix_wanted(func) && !pci_msi_wanted(func) &&
+	    !(msix_control(func) & MSIX_CONTROL_MASK);
 	for (unsigned i = 0; i < func->msix.count; i++) {
 		const struct pci_msix_entry *entry = msix_entry(func, i);
 
@@ -350,8 +359,7 @@ pci_msix_check(const struct pci_func *func, struct err *err)
 			    "MSI-X vector %u holds what no guest could have "
 			    "written",
 			    i);
-		if (entry->pending && (control & MSIX_CONTROL_ENABLE) &&
-		    !(control & MSIX_CONTROL_MASK) && entry->control == 0)
+		if (entry->pending && sends && entry->control == 0)
 			return err_set(err, -EINVAL,
 			    "MSI-X vector %u is pending, and nothing masks it",
 			    i);

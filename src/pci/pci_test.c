@@ -273,8 +273,16 @@ forged_config_bytes_are_refused(void **state)
 	assert_int_equal(bench_load(b, bytes, sizeof(bytes) - 1), -EINVAL);
 
 	b->dev = device_find(b->vm, "pci");
-	assert_int_equal(bench_load(b, "\xff\xff\xff\xff", 4), -EINVAL);
-	assert_int_equal(bench_load(b, "\xfc\xff\xff\x80", 4), 0);
+	memset(bytes, 0x80, 12);
+	memcpy(bytes, "\xff\xff\xff\xff", 4);
+	assert_int_equal(bench_load(b, bytes, 12), -EINVAL);
+	memcpy(bytes, "\xfc\xff\xff\x80", 4);
+	assert_int_equal(bench_load(b, bytes, 12), 0);
+	/* CONFIG_ADDRESS, and the eight PIRQ registers. */
+	bytes[11] = 0x90;
+	assert_int_equal(bench_load(b, bytes, 12), -EINVAL);
+	bytes[11] = 0x0f;
+	assert_int_equal(bench_load(b, bytes, 12), 0);
 	assert_int_equal(bench_in32(b, 0xcf8), 0x80fffffc);
 }
 

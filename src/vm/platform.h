@@ -43,7 +43,16 @@
 #define PLAT_IRQ_SCI 9
 #define PLAT_IRQ_MOUSE 12
 #define PLAT_IOAPIC_PINS 32
+#define PLAT_IOAPIC_PCI_PIN 16 /* the first that INTx pins reach */
 #define PLAT_IOAPIC_ID 0
+
+/* PIRQ links: from INTx pins to ISA IRQs, by a register each of the LPC bridge */
+#define PLAT_PIRQ_LINKS 8
+#define PLAT_PIRQ_IRQS 0xdef8 /* those that a link may be routed to */
+#define PLAT_PIRQ_A 0x60      /* to D, one byte each */
+#define PLAT_PIRQ_E 0x68      /* to H */
+#define PLAT_PIRQ_DISABLED 0x80
+#define PLAT_PIRQ_IRQ 0x0f
 
 /* ACPI */
 #define PLAT_SLP_TYP_S5 5

@@ -12,6 +12,43 @@
 #include "pci/pci.h"
 #include "vm/platform.h"
 
+/* Each pin that is in use, once. */
+struct intx_routes {
+	struct intx_route *route; /* owned */
+	unsigned count;
+};
+
+static void
+machine_routes(struct vm *vm, struct intx_routes *routes)
+{
+	struct device *dev = NULL;
+
+	while ((dev = device_next(vm, dev)) != NULL) {
+		const struct pci_func *func = pci_func_of(dev);
+		unsigned i;
+
+		if (func == NULL || func->intx.pin == 0)
+			continue;
+		for (i = 0; i < routes->count; i++) {
+			if (routes->route[i].bus == func->addr.bus &&
+			    routes->route[i].slot == func->addr.slot &&
+			    routes->route[i].pin == func->intx.pin)
+				break;
+		}
+		if (i < routes->count)
+			continue;
+		routes->route = xreallocarray(routes->route, ++routes->count,
+		    sizeof(*routes->route));
+		routes->route[i] = (struct intx_route) {
+			.bus = func->addr.bus,
+			.slot = func->addr.slot,
+			.pin = func->intx.pin,
+			.gsi = func->intx.gsi,
+			.link = func->intx.link,
+		};
+	}
+}
+
 static void
 machine_acpi_bus(struct vm *vm, uint8_t number, struct acpi_bus *bus)
 {
@@ -26,15 +63,16 @@ machine_acpi_bus(struct vm *vm, uint8_t number, struct acpi_bus *bus)
 	};
 }
 
-/* Without functions that have an interrupt pin there are no routes to tell. */
 static int
-machine_acpi(struct vm *vm, struct err *err)
+machine_acpi(struct vm *vm, const struct intx_routes *routes, struct err *err)
 {
 	struct acpi_bus *buses = xcalloc(PCI_BUSES, sizeof(*buses));
 	struct acpi_params params = {
 		.cpus = vm_vcpus(vm),
 		.hpet = true,
 		.buses = buses,
+		.routes = routes->route,
+		.route_count = routes->count,
 	};
 	bool used[PCI_BUSES] = { true };
 	struct acpi_tables tables;
@@ -42,9 +80,9 @@ machine_acpi(struct vm *vm, struct err *err)
 	int r;
 
 	while ((dev = device_next(vm, dev)) != NULL) {
-		const struct pci_func *func = device_self(dev);
+		const struct pci_func *func = pci_func_of(dev);
 
-		if (device_model(dev)->pci_help == NULL)
+		if (func == NULL)
 			continue;
 		used[func->addr.bus] = true;
 		if (strcmp(device_model(dev)->name, "lpc") == 0) {
@@ -86,9 +124,10 @@ machine_smbios(struct vm *vm, struct err *err)
 int
 machine_tables(struct vm *vm, gpa_t *rsdp, struct err *err)
 {
-	const struct mptable_params mptable = { .cpus = vm_vcpus(vm) };
+	struct mptable_params mptable = { .cpus = vm_vcpus(vm) };
 	struct config *root = vm_config(vm);
 	bool acpi, acpi_in_memory, mp;
+	struct intx_routes routes = { 0 };
 	int r = config_bool(root, "acpi_tables", true, &acpi, err);
 
 	if (r == 0)
@@ -96,16 +135,20 @@ machine_tables(struct vm *vm, gpa_t *rsdp, struct err *err)
 		    &acpi_in_memory, err);
 	if (r == 0)
 		r = config_bool(root, "x86.mptable", true, &mp, err);
-	if (r == 0 && mp)
+	if (r < 0)
+		return r;
+	machine_routes(vm, &routes);
+	mptable.routes = routes.route;
+	mptable.route_count = routes.count;
+	if (mp)
 		r = mptable_install(vm_mem(vm), &mptable, err);
 	if (r == 0)
 		r = machine_smbios(vm, err);
-	if (r < 0)
-		return r;
 	*rsdp = 0;
-	if (acpi && acpi_in_memory) {
-		r = machine_acpi(vm, err);
+	if (r == 0 && acpi && acpi_in_memory) {
+		r = machine_acpi(vm, &routes, err);
 		*rsdp = PLAT_ACPI_BASE;
 	}
+	free(routes.route);
 	return r;
 }

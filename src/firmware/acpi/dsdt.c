@@ -22,12 +22,6 @@
 #include "firmware/acpi/aml.h"
 #include "vm/platform.h"
 
-#define PIRQ_LINKS 8
-#define PIRQ_LINES 0xdef8 /* 8259A lines that PCI may use */
-#define PIRQ_DISABLED 0x80
-#define PIRQ_LINE_MASK 0x0f
-#define PIRQ_REG_A 0x60 /* to D, one byte each */
-#define PIRQ_REG_E 0x68 /* to H */
 #define PCI_CONFIG_LEN 0x100
 
 #define RES_IRQ_MASK 1 /* where an IRQ descriptor has its mask of lines */
@@ -105,14 +99,14 @@ dsdt_link_methods(struct aml *aml)
 	aml_if(aml);
 	aml_op(aml, AML_AND);
 	aml_op(aml, AML_ARG0);
-	aml_int(aml, PIRQ_DISABLED);
+	aml_int(aml, PLAT_PIRQ_DISABLED);
 	aml_op(aml, AML_NO_TARGET);
 	aml_op(aml, AML_RETURN);
 	aml_int(aml, 0);
 	aml_end(aml);
 	aml_op(aml, AML_AND);
 	aml_op(aml, AML_ARG0);
-	aml_int(aml, PIRQ_LINE_MASK);
+	aml_int(aml, PLAT_PIRQ_IRQ);
 	aml_op(aml, AML_LOCAL0);
 	aml_op(aml, AML_SHIFT_LEFT);
 	aml_int(aml, 1);
@@ -121,7 +115,7 @@ dsdt_link_methods(struct aml *aml)
 	aml_op(aml, AML_RETURN);
 	aml_op(aml, AML_AND);
 	aml_op(aml, AML_LOCAL0);
-	aml_int(aml, PIRQ_LINES);
+	aml_int(aml, PLAT_PIRQ_IRQS);
 	aml_op(aml, AML_NO_TARGET);
 	aml_end(aml);
 
@@ -186,7 +180,7 @@ dsdt_link(struct aml *aml, unsigned link)
 	aml_name_int(aml, "_UID", link + 1);
 	aml_name(aml, "_PRS");
 	aml_resources(aml);
-	aml_irq_level(aml, PIRQ_LINES);
+	aml_irq_level(aml, PLAT_PIRQ_IRQS);
 	aml_end(aml);
 
 	aml_method(aml, "_STA", 0, AML_NOT_SERIALIZED);
@@ -211,7 +205,7 @@ dsdt_link(struct aml *aml, unsigned link)
 	aml_method(aml, "_DIS", 0, AML_NOT_SERIALIZED);
 	aml_op(aml, AML_OR);
 	aml_path(aml, reg);
-	aml_int(aml, PIRQ_DISABLED);
+	aml_int(aml, PLAT_PIRQ_DISABLED);
 	aml_path(aml, reg);
 	aml_end(aml);
 	aml_end(aml);
@@ -225,12 +219,12 @@ dsdt_isa_bridge(struct aml *aml, const struct acpi_params *params)
 	    (uint32_t)params->lpc_slot << 16 | params->lpc_func);
 	aml_region(aml, "LPCR", AML_PCI_CONFIG, 0, PCI_CONFIG_LEN);
 	aml_byte_field(aml, "LPCR");
-	aml_field_skip(aml, PIRQ_REG_A * 8);
+	aml_field_skip(aml, PLAT_PIRQ_A * 8);
 	aml_field_unit(aml, "PIRA", 8);
 	aml_field_unit(aml, "PIRB", 8);
 	aml_field_unit(aml, "PIRC", 8);
 	aml_field_unit(aml, "PIRD", 8);
-	aml_field_skip(aml, (PIRQ_REG_E - PIRQ_REG_A - 4) * 8);
+	aml_field_skip(aml, (PLAT_PIRQ_E - PLAT_PIRQ_A - 4) * 8);
 	aml_field_unit(aml, "PIRE", 8);
 	aml_field_unit(aml, "PIRF", 8);
 	aml_field_unit(aml, "PIRG", 8);
@@ -238,7 +232,7 @@ dsdt_isa_bridge(struct aml *aml, const struct acpi_params *params)
 	aml_end(aml);
 
 	dsdt_link_methods(aml);
-	for (unsigned link = 0; link < PIRQ_LINKS; link++)
+	for (unsigned link = 0; link < PLAT_PIRQ_LINKS; link++)
 		dsdt_link(aml, link);
 	dsdt_sio(aml);
 	for (size_t i = 0; i < ARRAY_SIZE(dsdt_isa_devices); i++)
