@@ -385,6 +385,9 @@ data_instructions(void)
 	cells[8] = 0x10;
 	cells[9] = 0;
 	check_eq("MOV SS keeps it back", HITS("movw 8(%%rdi), %%ss; nop"), 1);
+	check_eq("and INT1 tells of it",
+	    HITS("movw 8(%%rdi), %%ss; .byte 0xf1"), 1);
+	check_eq("in DR6", (uint32_t)trap_dr6[0], DR6_RESET | DR6_B0);
 	/* With a single step: pushf's image sets TF for the MOV. */
 	traps = 0;
 	traps_end = 2;

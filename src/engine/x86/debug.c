@@ -12,7 +12,9 @@
  *              that loaded SS, and not after one that entered a handler with
  *              TF cleared.
  * MOV SS       keeps a data breakpoint back, too, until the next instruction is
- *              done.  A state saved between the two loses it.
+ *              done.  If that is INT1, its own exception tells of it: there
+ *              are not two, of which the second would take the first one's
+ *              place on an IST stack.  A state saved between the two loses it.
  * Leaves out   the BTF flag of DEBUGCTL.
  */
 #include "engine/x86/debug.h"
@@ -120,5 +122,5 @@ x86_debug_trap(struct x86_cpu *cpu, const struct x86_insn *insn,
 	if (why == 0)
 		return false;
 	cpu->dr6 = (cpu->dr6 & ~DR6_BREAKPOINTS) | why;
-	return true;
+	return insn->op->id != X86_OP_INT1;
 }
