@@ -112,6 +112,7 @@ static struct device *
 bench_device(struct bench *b, const char *model, const char *name)
 {
 	const char *path = config_raw(b->config, "bench.node");
+	const struct device_model *known;
 	struct config *node = NULL;
 	struct device *dev;
 	struct err err;
@@ -119,9 +120,13 @@ bench_device(struct bench *b, const char *model, const char *name)
 	if (path != NULL)
 		bench_require(config_make(b->config, path, &node, &err), &err,
 		    path);
+	/* The host of PCI devices comes before them, and places after. */
+	known = device_model_find(model);
+	if (known != NULL && known->pci_help != NULL &&
+	    device_find(b->vm, "pci") == NULL)
+		(void)bench_add(b, "pci", NULL);
 	bench_require(device_new(b->vm, model, name, node, &dev, &err), &err,
 	    model);
-	/* A PCI device without a machine around it wants places, too. */
 	bench_require(pci_assign(b->vm, &err), &err, model);
 	return dev;
 }
@@ -179,6 +184,7 @@ bench_new_board(void)
 		"pci.5.1.0.device=hostbridge",
 		"pci.5.1.7.device=hostbridge",
 		"pci.5.2.0.device=dummy",
+		"pci.5.3.0.device=uart",
 		NULL,
 	};
 	static const char *const board[] = { "i8042", "reset", "pit", "rtc",

@@ -61,7 +61,7 @@ lpc_create(struct device *dev, void *self, struct err *err)
 	pci_add_pirqs(&lpc->func);
 	for (unsigned i = 1; i <= LPC_UARTS; i++) {
 		(void)snprintf(name, sizeof(name), "com%u", i);
-		rc = device_new(vm, "uart", name,
+		rc = device_new(vm, "com", name,
 		    node != NULL ? config_find(node, name) : NULL, NULL, err);
 		if (rc < 0)
 			return rc;

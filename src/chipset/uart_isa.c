@@ -143,7 +143,7 @@ static const struct field uart_isa_state[] = {
 };
 
 DEVICE_MODEL(uart_isa) = {
-	.name = "uart",
+	.name = "com",
 	.state_version = 1,
 	.size = sizeof(struct uart_isa),
 	STATE_TABLE(uart_isa_state),

@@ -650,8 +650,7 @@ a_stuck_peer_lets_the_guest_go_on(void **state)
 			     "socket,%s/com2", dir),
 	    0);
 	node = config_find(b->config, "lpc.com2");
-	assert_int_equal(device_new(b->vm, "uart", "com2", node, NULL, &err),
-	    0);
+	assert_int_equal(device_new(b->vm, "com", "com2", node, NULL, &err), 0);
 	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/com2", dir);
 	assert_int_equal(connect(fd, (void *)&sun, sizeof(sun)), 0);
 	loop_run_once(b->loop, -1);
@@ -790,7 +789,7 @@ four_ports_share_two_lines(void **state)
 
 	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
 		assert_int_equal(bench_in8(b, others[i].port + SCR), 0xff);
-		bench_add(b, "uart", others[i].name);
+		bench_add(b, "com", others[i].name);
 		bench_out8(b, others[i].port + SCR, (uint8_t)i);
 		bench_out8(b, others[i].port + IER, 0x02);
 		assert_true(bench_line(b, others[i].irq));
@@ -808,7 +807,7 @@ four_ports_share_two_lines(void **state)
 		bench_out8(b, 0x2f8, 'x');
 	assert_int_equal(bench_in8(b, 0x2f8 + LSR), 0x60);
 
-	assert_int_equal(device_new(b->vm, "uart", "com5", NULL, NULL, &err),
+	assert_int_equal(device_new(b->vm, "com", "com5", NULL, NULL, &err),
 	    -EINVAL);
 	assert_non_null(strstr(err.msg, "com5"));
 }
@@ -822,13 +821,13 @@ wrong_keys_are_named(void **state)
 
 	assert_int_equal(config_set(b->config, "lpc.com2.speed", "9", &err), 0);
 	node = config_find(b->config, "lpc.com2");
-	assert_int_equal(device_new(b->vm, "uart", "com2", node, NULL, &err),
+	assert_int_equal(device_new(b->vm, "com", "com2", node, NULL, &err),
 	    -EINVAL);
 	assert_non_null(strstr(err.msg, "lpc.com2.speed"));
 	assert_int_equal(config_set(b->config, "lpc.com3.path", "tcp=x", &err),
 	    0);
 	node = config_find(b->config, "lpc.com3");
-	assert_int_equal(device_new(b->vm, "uart", "com3", node, NULL, &err),
+	assert_int_equal(device_new(b->vm, "com", "com3", node, NULL, &err),
 	    -EINVAL);
 	assert_memory_equal(err.msg, "com3: tcp=x: ", 13);
 }
@@ -986,7 +985,7 @@ hammering(void **state)
 	close(fd);
 }
 
-BENCH_MAIN_OPTIONS("uart", options, BENCH_TEST(reset_values),
+BENCH_MAIN_OPTIONS("com", options, BENCH_TEST(reset_values),
     BENCH_TEST(reserved_bits_read_zero),
     BENCH_TEST(the_divisor_latch_hides_data_and_interrupts),
     BENCH_TEST(fcr_counts_only_when_enabled),

@@ -8,7 +8,7 @@
  *              port 4    writing 4 bytes sends that message
  *              port 8    bit 0 is the level of INTA
  *
- * Options      any, and all without effect.
+ * Options      pcireg.* overrides single registers; others have no effect.
  * Locking      the device lock, held at every entry.
  */
 #include "pci/pci.h"

@@ -462,7 +462,7 @@ any_thread_may_pull(void **state)
 		command(b, p, i & 2 ? INTX_DISABLE : 0);
 		msi_program(b, p, APIC, 0, i % 3 == 0);
 		bench_write(b, LPC(0x61), 1, i & 0x8f);
-		(void)status_intx(b, p);
+		(void)bench_read(b, CFG(p->slot, p->func, 4), 4);
 	}
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	command(b, p, 0);
