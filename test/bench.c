@@ -89,6 +89,39 @@ bench_engine_watch_eoi(struct engine *engine, unsigned pin,
 		b->eoi_watch[pin] = *msi;
 }
 
+static struct bench_irqfd *
+bench_find_irqfd(struct bench *b, int fd)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(b->irqfds); i++) {
+		if (b->irqfds[i].fd == fd)
+			return &b->irqfds[i];
+	}
+	return NULL;
+}
+
+static int
+bench_engine_irqfd(struct engine *engine, int fd, const struct engine_msi *msi)
+{
+	struct bench *b = bench_of(engine);
+	struct bench_irqfd *irqfd = bench_find_irqfd(b, fd);
+
+	if (!b->irqfd)
+		return -ENOTSUP;
+	if (msi == NULL) {
+		if (irqfd != NULL)
+			irqfd->fd = -1;
+		return 0;
+	}
+	if (msi->addr >> 20 != 0xfee)
+		return -EINVAL;
+	if (irqfd == NULL)
+		irqfd = bench_find_irqfd(b, -1);
+	if (irqfd == NULL)
+		return -ENOSPC;
+	*irqfd = (struct bench_irqfd) { fd, *msi };
+	return 0;
+}
+
 static const struct engine_ops bench_engine_ops = {
 	.name = "bench",
 	.create = bench_engine_create,
@@ -96,6 +129,7 @@ static const struct engine_ops bench_engine_ops = {
 	.send_msi = bench_engine_send_msi,
 	.intr = bench_engine_intr,
 	.watch_eoi = bench_engine_watch_eoi,
+	.irqfd = bench_engine_irqfd,
 };
 
 /* A failure to build a bench is the test's failure, with the sentence. */
@@ -152,6 +186,8 @@ bench_new(const char *model, const char *const *options)
 		engine_register(&bench_engine_ops);
 	registered = true;
 	b->options = options;
+	for (size_t i = 0; i < ARRAY_SIZE(b->irqfds); i++)
+		b->irqfds[i].fd = -1;
 	b->config = config_new();
 	for (; options != NULL && *options != NULL; options++)
 		bench_require(config_set_option(b->config, *options, &err),

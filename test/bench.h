@@ -36,6 +36,12 @@ struct bench {
 	unsigned intr_count; /* times the engine was told of INTR */
 	struct engine_msi eoi_watch[ENGINE_EOI_PINS];
 	bool eoi_watched[ENGINE_EOI_PINS];
+	/* A test's wish: the engine takes irqfds.  fd -1: free. */
+	bool irqfd;
+	struct bench_irqfd {
+		int fd;
+		struct engine_msi msi;
+	} irqfds[4];
 	uint64_t rises[IRQ_LINES]; /* what bench_irqs() has told */
 	enum vm_end ended;         /* VM_END_NONE while it goes on */
 };

@@ -20,6 +20,13 @@ go_on(struct bench *b)
 	}
 	for (unsigned i = 0; i < 0x400; i += 4)
 		(void)bench_read(b, 0xfed00000 + i, 4);
+	/* BARs, and what BARs are made of. */
+	for (uint16_t port = 0x2000; port < 0x2020; port += 4)
+		bench_out32(b, port, port);
+	for (unsigned i = 0; i < 0x4000; i += 0x10) {
+		bench_write(b, 0xc0000000 + i, 4, i);
+		(void)bench_read(b, 0xe0510000 + i, 4);
+	}
 	while (bench_intr(b) && b->intr_count++ % 16 != 15)
 		(void)bench_intack(b);
 }

@@ -3,7 +3,7 @@
  *
  * Models       bhyve's function of that name: 10dd:0001 with 16 ports in BAR 0
  *              and 4 KiB of memory in BAR 1, which keep what is written.  We
- *              add as much in BAR 2, of 64 bits, and MSI-X in BAR 4.
+ *              add BAR 2, of 64 bits, with the same memory, and MSI-X in BAR 4.
  *
  *              port 4    writing 4 bytes sends that message
  *              port 8    bit 0 is the level of INTA
@@ -25,16 +25,14 @@ struct dummy {
 	struct pci_func func;
 	struct pci_msix_entry msix[DUMMY_VECTORS];
 	uint8_t ports[DUMMY_PORTS];
-	uint8_t mem32[DUMMY_MEM];
-	uint8_t mem64[DUMMY_MEM];
+	uint8_t mem[DUMMY_MEM];
 };
 
 static const struct field dummy_state[] = {
 	PCI_FUNC_STATE(struct dummy, func),
 	PCI_MSIX_STATE(struct dummy, msix),
 	STATE_ARRAY(struct dummy, ports, 0),
-	STATE_ARRAY(struct dummy, mem32, 0),
-	STATE_ARRAY(struct dummy, mem64, 0),
+	STATE_ARRAY(struct dummy, mem, 0),
 };
 
 static uint64_t
@@ -111,10 +109,10 @@ dummy_create(struct device *dev, void *self, struct err *err)
 		    &dummy_port_ops, NULL, err);
 	if (rc == 0)
 		rc = pci_add_bar(func, 1, PCI_BAR_MEM32, DUMMY_MEM,
-		    &dummy_mem_ops, dummy->mem32, err);
+		    &dummy_mem_ops, dummy->mem, err);
 	if (rc == 0)
 		rc = pci_add_bar(func, 2, PCI_BAR_MEM64, DUMMY_MEM,
-		    &dummy_mem_ops, dummy->mem64, err);
+		    &dummy_mem_ops, dummy->mem, err);
 	if (rc == 0)
 		rc = pci_add_msix(func, 4, dummy->msix, DUMMY_VECTORS, err);
 	if (rc < 0)

@@ -265,8 +265,9 @@ bool pci_msix_enabled(const struct pci_func *func);
 void pci_msix_send(struct pci_func *func, unsigned vector);
 /*
  * Signalling fd is pci_msix_send() without a thread: follows what the guest
- * makes of the vector.  fd -1 detaches.  -ENOTSUP where the engine cannot: then
- * the caller watches fd itself.  -EINVAL for a vector that does not exist.
+ * makes of the vector.  fd -1 detaches.  -ENOTSUP where the engine cannot, or
+ * -ENOSPC: then the caller watches fd itself.  -EINVAL for a vector that does
+ * not exist.
  */
 int pci_msix_irqfd(struct pci_func *func, unsigned vector, int fd);
 

@@ -68,23 +68,30 @@ entry_addr(const struct pci_msix_entry *entry)
 	return (uint64_t)entry->addr_high << 32 | entry->addr_low;
 }
 
-/* Attach the vector's irqfd to its message, or take it off. */
-static void
+/*
+ * Attach the vector's irqfd to its message, or take it off.  A message that
+ * reaches nobody is no error, but no reason to attach it, either.
+ */
+static int
 irqfd_update_locked(struct pci_func *func, unsigned vector)
 {
 	const struct pci_msix_entry *entry = msix_entry(func, vector);
 	struct irq_chip *chip = device_irq_chip(func->dev);
 	int fd = func->msix.irqfd[vector];
 	bool send;
+	int rc = 0;
 
 	if (fd < 0)
-		return;
-	send = pci_msix_enabled(func) && !entry_masked(func, vector) &&
-	    irq_attach_fd(chip, fd, entry_addr(entry), entry->data) == 0;
-	/* A message that reaches nobody: what is signalled stays in fd. */
+		return 0;
+	send = pci_msix_enabled(func) && !entry_masked(func, vector);
+	if (send)
+		rc = irq_attach_fd(chip, fd, entry_addr(entry), entry->data);
+	send = send && rc == 0;
+	/* What is signalled from now on stays in fd. */
 	if (!send && func->msix.attached[vector])
 		(void)irq_detach_fd(chip, fd);
 	func->msix.attached[vector] = send;
+	return rc == -EINVAL ? 0 : rc;
 }
 
 /* A vector may have been unmasked, or changed. */
@@ -93,7 +100,7 @@ vector_update_locked(struct pci_func *func, unsigned vector)
 {
 	struct pci_msix_entry *entry = msix_entry(func, vector);
 
-	irqfd_update_locked(func, vector);
+	(void)irqfd_update_locked(func, vector); /* there was room once */
 	if (!entry->pending || !pci_msix_enabled(func) ||
 	    entry_masked(func, vector))
 		return;
@@ -129,6 +136,8 @@ irqfd_detach_locked(struct pci_func *func, unsigned vector)
 int
 pci_msix_irqfd(struct pci_func *func, unsigned vector, int fd)
 {
+	int rc = 0;
+
 	if (vector >= func->msix.count)
 		return -EINVAL;
 	/* Detaching what is not attached asks whether there is such a thing. */
@@ -139,10 +148,12 @@ pci_msix_irqfd(struct pci_func *func, unsigned vector, int fd)
 	irqfd_detach_locked(func, vector);
 	if (fd >= 0) {
 		func->msix.irqfd[vector] = fd;
-		vector_update_locked(func, vector);
+		rc = irqfd_update_locked(func, vector);
+		if (rc < 0)
+			irqfd_detach_locked(func, vector);
 	}
 	lock_drop(&func->irq_lock);
-	return 0;
+	return rc;
 }
 
 /* ---- table and PBA ------------------------------------------------------ */

@@ -311,6 +311,82 @@ an_engine_without_irqfds_says_so(void **state)
 	(void)close(fd);
 }
 
+/* Is fd attached, to vector v of program()? */
+static bool
+attached(const struct bench *b, int fd, unsigned v)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(b->irqfds); i++) {
+		if (b->irqfds[i].fd == fd) {
+			assert_int_equal(b->irqfds[i].msi.addr, APIC);
+			assert_int_equal(b->irqfds[i].msi.data, 0x4000 + v);
+			return true;
+		}
+	}
+	return false;
+}
+
+static void
+irqfds_follow_their_vectors(void **state)
+{
+	struct bench *b = *state;
+	struct pci_func *func = device_self(b->dev);
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int other = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	uint64_t count = 1;
+
+	assert_true(fd >= 0 && other >= 0);
+	b->irqfd = true;
+	assert_int_equal(pci_msix_irqfd(func, 5, fd), 0);
+	assert_int_equal(pci_msix_irqfd(func, VECTORS, other), -EINVAL);
+	assert_false(attached(b, fd, 5));
+	program(b, 5, false);
+	assert_false(attached(b, fd, 5));
+	control(b, ENABLE);
+	assert_true(attached(b, fd, 5));
+	/* Masked, what is signalled waits in the descriptor, and is pending. */
+	bench_write(b, entry(b, 5, 12), 4, 1);
+	assert_false(attached(b, fd, 5));
+	assert_int_equal(bench_read(b, pba(b), 8), 0);
+	assert_int_equal(write(fd, &count, sizeof(count)), sizeof(count));
+	assert_int_equal(bench_read(b, pba(b), 8), BIT(5));
+	bench_write(b, entry(b, 5, 8), 4, 0x4006);
+	bench_write(b, entry(b, 5, 12), 4, 0);
+	assert_true(attached(b, fd, 6));
+	assert_int_equal(bench_read(b, pba(b), 8), 0);
+	control(b, ENABLE | FUNCTION_MASK);
+	assert_false(attached(b, fd, 6));
+	control(b, ENABLE);
+	assert_true(attached(b, fd, 6));
+	/* A new message, and one to nobody. */
+	program(b, 5, false);
+	assert_true(attached(b, fd, 5));
+	bench_write(b, entry(b, 5, 4), 4, 1);
+	assert_false(attached(b, fd, 5));
+	program(b, 5, false);
+	/* Another takes its place; a reset, and the end, detach. */
+	assert_int_equal(pci_msix_irqfd(func, 5, other), 0);
+	assert_false(attached(b, fd, 5));
+	assert_true(attached(b, other, 5));
+	assert_int_equal(vm_reset(b->vm, NULL), 0);
+	assert_false(attached(b, other, 5));
+	program(b, 5, false);
+	control(b, ENABLE);
+	assert_true(attached(b, other, 5));
+	assert_int_equal(pci_msix_irqfd(func, 5, -1), 0);
+	assert_false(attached(b, other, 5));
+	/* More than the engine takes: the owner is told. */
+	for (unsigned v = 0; v <= ARRAY_SIZE(b->irqfds); v++) {
+		program(b, v, false);
+		bool room = v < ARRAY_SIZE(b->irqfds);
+
+		assert_int_equal(pci_msix_irqfd(func, v, 1000 + (int)v),
+		    room ? 0 : -ENOSPC);
+		assert_int_equal(attached(b, 1000 + (int)v, v), room);
+	}
+	(void)close(fd);
+	(void)close(other);
+}
+
 /* Back ends send while the guest masks and unmasks. */
 static void *
 sending_backend(void *arg)
@@ -371,4 +447,5 @@ BENCH_MAIN_OPTIONS("dummy", options, BENCH_TEST(capability_tells_table_and_pba),
     BENCH_TEST(messages_go_to_processors_alone),
     BENCH_TEST(forged_vectors_are_refused),
     BENCH_TEST(an_engine_without_irqfds_says_so),
-    BENCH_TEST(any_thread_may_send), BENCH_TEST(hammered_in_every_width))
+    BENCH_TEST(irqfds_follow_their_vectors), BENCH_TEST(any_thread_may_send),
+    BENCH_TEST(hammered_in_every_width))
