@@ -8,7 +8,8 @@ IDLE = 'GUEST IDLE'
 # What a kernel may not say.
 COMPLAINT = re.compile(r'BUG|WARNING|Call Trace|ACPI.*[Ee]rror|[Ff]irmware '
                        r'[Bb]ug|unexpected|[Uu]nstable|not responding|failed|'
-                       r'rcu:.* stall|lockup')
+                       r'rcu:.* stall|lockup|nobody cared|conflict|'
+                       r"can't claim|no compatible bridge")
 CLOCK = '/sys/devices/system/clocksource/clocksource0/current_clocksource'
 
 
@@ -19,9 +20,15 @@ def ask(console, command, seconds=20):
     return console.expect(rf'(?s)(.*?){PROMPT}', seconds).group(1)
 
 
+def complaints(console, forgiven=r'(?!)'):
+    """Lines of the kernel's log that are any and do not match `forgiven`."""
+    return '\n'.join(line for line in ask(console, 'dmesg').split('\n')
+                     if COMPLAINT.search(line) and
+                     not re.search(forgiven, line))
+
+
 def judge(console, cpus, case, forgiven=r'(?!)'):
-    """Look around at the prompt; case(passed, label, why) for each fact.
-    Lines of the kernel's log that match `forgiven` are no complaints."""
+    """Look around at the prompt; case(passed, label, why) for each fact."""
     answer = ask(console, 'nproc')
     case(answer == f'{cpus}\n', f'{cpus} processors', answer)
     answer = ask(console, 'cat /proc/interrupts')
@@ -34,9 +41,8 @@ def judge(console, cpus, case, forgiven=r'(?!)'):
     case(all(int(n) > 0 for n in lines['LOC'][:cpus]),
          'every local APIC ticks', answer)
     case(int(lines['ERR'][0]) == 0, 'no APIC errors', answer)
-    bad = [line for line in ask(console, 'dmesg').split('\n')
-           if COMPLAINT.search(line) and not re.search(forgiven, line)]
-    case(not bad, 'the kernel complains of nothing', '\n'.join(bad))
+    bad = complaints(console, forgiven)
+    case(not bad, 'the kernel complains of nothing', bad)
     answer = ask(console, 'ls /sys/bus/pci/devices')
     case(answer.split() == ['0000:00:00.0', '0000:00:1f.0'],
          'the host bridge and the LPC bridge', answer)

@@ -8,7 +8,9 @@ usage: boot.py [-E ENGINE] [-o OPTION]... BHYVE GUESTS WORK [NAME]...
 """
 import argparse
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +20,7 @@ TEST = os.path.dirname(HERE)
 sys.path.insert(0, TEST)
 
 from console import Console, Failure  # noqa: E402
-from linux import CLOCK, IDLE, PROMPT, ask, judge  # noqa: E402
+from linux import CLOCK, IDLE, PROMPT, ask, complaints, judge  # noqa: E402
 from tap import Tap  # noqa: E402
 
 # On a busy host a kernel's measurements of time may fail: how long the loops of
@@ -83,10 +85,11 @@ class Boot:
                   f'exit status {got}\n{self.console.history[-2000:]}')
 
 
-def linux(boot, kernel, cpus, busybox=None, cmdline='', modules=()):
+def linux(boot, kernel, cpus, busybox=None, cmdline='', modules=(),
+          settings=()):
     boot.run(kernel, cpus, '512M',
              f'console=ttyS0 earlyprintk=ttyS0,115200 {cmdline}',
-             f'boot.initrd={boot.initramfs(busybox, *modules)}')
+             f'boot.initrd={boot.initramfs(busybox, *modules)}', *settings)
 
 
 def shell(boot, kernel, cpus, busybox=None):
@@ -120,6 +123,40 @@ def button(boot, kernel, cpus):
     time.sleep(1)   # until its shells have opened the button
     boot.console.child.send_signal(signal.SIGTERM)
     boot.ends(1, 'SIGTERM is its power button')
+
+
+def card(boot, kernel, cmdline, pattern):
+    """A serial port behind PCI: bytes both ways, by interrupts of its pin."""
+    path = os.path.join(boot.options.work, f'{boot.name}.socket')
+    linux(boot, kernel, 2, cmdline=f'8250.nr_uarts=8 {cmdline}', settings=(
+        'pci.0.4.0.device=dummy', 'pci.0.4.1.device=uart',
+        f'pci.0.4.1.path=socket,{path}', 'pci.3.0.0.device=dummy'))
+    boot.console.expect(PROMPT, BOOT_SECONDS)
+    boot.reached('a shell')
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(20)
+        peer.connect(path)
+        for command in ('exec 3<>/dev/ttyS4', 'stty raw -echo <&3',
+                        'echo ping >&3'):
+            ask(boot.console, command)
+        got = b''
+        while b'\n' not in got:
+            got += peer.recv(64)
+        boot.case(got == b'ping\n', 'a line comes out', repr(got))
+        peer.sendall(b'pong\n')
+        answer = ask(boot.console, 'head -n 1 <&3')
+        boot.case(answer == 'pong\n', 'and one goes in', answer)
+    answer = ask(boot.console, 'cat /proc/interrupts')
+    boot.case(re.search(pattern, answer), 'its interrupts arrive', answer)
+    answer = ask(boot.console, 'ls /sys/bus/pci/devices')
+    boot.case(answer.split() == ['0000:00:00.0', '0000:00:04.0',
+                                 '0000:00:04.1', '0000:00:1f.0',
+                                 '0000:03:00.0'],
+              'every function is found', answer)
+    bad = complaints(boot.console, FORGIVEN_CLOCK)
+    boot.case(not bad, 'the kernel complains of nothing', bad)
+    boot.console.send('poweroff -f\r')
+    boot.ends(1, 'powers off')
 
 
 def memtest(boot):
@@ -173,6 +210,10 @@ BOOTS = {
     'cloud-triple': ('cloud', reboot, 'vmlinuz', 2, 'reboot=t', 3,
                      'a triple fault'),
     'cloud-button': ('cloud', button, 'vmlinuz', 2),
+    'cloud-pci': ('cloud', card, 'vmlinuz', '',
+                  r' 17: +[1-9].* IO-APIC +17-fasteoi +ttyS4'),
+    'cloud-pci-pic': ('cloud', card, 'vmlinuz', 'noapic',
+                      r'  6: +[1-9].* XT-PIC +ttyS4'),
     'amd64-1': ('amd64', shell, 'vmlinuz-amd64', 1),
     'amd64-2': ('amd64', shell, 'vmlinuz-amd64', 2),
     'amd64-4': ('amd64', shell, 'vmlinuz-amd64', 4),
