@@ -7,8 +7,10 @@
  *
  * A client sees the tree below one directory and nothing else of the host:
  * symbolic links are shown and never followed, special files are never opened.
- * Files that it makes belong to the user this process runs as; unless the
- * server was opened writable, all that would change something is EROFS.
+ * What the host has mounted below is shared with the rest.  Files that a client
+ * makes belong to the user this process runs as, and all its users act as that
+ * one: which of them may do what is the client's affair.  Unless the server was
+ * opened writable, all that would change something is EROFS.
  *
  * Any threads may call p9_handle() at once.  A Tflush is answered at once,
  * because no call waits for anything but the file system: a transport with

@@ -1474,6 +1474,55 @@ threads_may_share(void **state)
 	free(workers);
 }
 
+/* Calls that the session may end under. */
+static void *
+walk_on(void *arg)
+{
+	struct worker *w = arg;
+	struct client *c = &w->client;
+
+	for (unsigned i = 0; i < 500; i++) {
+		int r = walk(c, ROOT, w->first, "dir inner");
+
+		assert_true(
+		    r == 2 || r == -EBADF || r == -ECONNRESET || r == -EINVAL);
+		r = lopen(c, w->first, 0);
+		assert_true(r == 0 || r == -EBADF || r == -EBUSY);
+		r = read_as(c, P9_TREAD, w->first, 0, 100);
+		assert_true(r == 5 || r == -EBADF);
+	}
+	return NULL;
+}
+
+static void
+sessions_end_under_calls(void **state)
+{
+	struct env *env = *state;
+	struct client *c = &env->client;
+	unsigned before = open_descriptors();
+	struct worker *workers = calloc(3, sizeof(*workers));
+	pthread_t threads[3];
+
+	for (unsigned i = 0; i < 3; i++) {
+		workers[i].client.server = c->server;
+		workers[i].client.room = sizeof(c->in);
+		workers[i].first = 10 + i;
+		assert_int_equal(pthread_create(&threads[i], NULL, walk_on,
+				     &workers[i]),
+		    0);
+	}
+	for (unsigned i = 0; i < 200; i++) {
+		assert_int_equal(version(c, MSIZE, "9P2000.L"), 0);
+		assert_int_equal(attach(c, ROOT), 0);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	free(workers);
+	assert_int_equal(version(c, MSIZE, "9P2000.L"), 0);
+	assert_int_equal(attach(c, ROOT), 0);
+	assert_int_equal(open_descriptors(), before);
+}
+
 /* What the child found: 0 good, 1 bad, 2 it may not mount. */
 static int
 look_across_devices(struct env *env)
@@ -1570,6 +1619,7 @@ main(void)
 		TEST(fids_are_bounded),
 		TEST(fid_numbers_are_bounded),
 		TEST(threads_may_share),
+		TEST(sessions_end_under_calls),
 		TEST(qids_differ_across_devices),
 		TEST(bad_roots_are_refused),
 	};
