@@ -1,0 +1,240 @@
+/*
+ * Block back ends, what all of them share: the checks of a request, the count of
+ * those in flight, and waiting for them.
+ *
+ * Checks       A request is refused here or it is wholly within the size as it
+ *              was known then.  The size may shrink while it is in flight; then
+ *              the host finds out, and reading there is an error.
+ * Locking      `lock` guards nothing but the sleep of who drains.  A request is
+ *              uncounted after its done() has returned, which is all that
+ *              block_drain() promises.  Who counts down to 0 looks at `draining`
+ *              after, who drains looks at the count after setting it, both
+ *              sequentially consistent: one of them sees the other.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/md5.h"
+#include "storage/block_impl.h"
+
+const char *const block_keys[BLOCK_KEY_COUNT] = {
+	"path",
+	"nocache",
+	"direct",
+	"sync",
+	"ro",
+	"sectorsize",
+	"nodelete",
+	"lock",
+	"aio",
+};
+
+int
+block_key_err(struct config *node, const char *key, struct err *err, int code,
+    const char *fmt, ...)
+{
+	char *path = config_path(node);
+	char text[sizeof(err->msg)];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap); /* cut is fine */
+	va_end(ap);
+	(void)err_set(err, code, "%s%s%s: %s", path, *path != '\0' ? "." : "",
+	    key, text);
+	free(path);
+	return code;
+}
+
+/* ---- requests ----------------------------------------------------------- */
+
+/* Does the memory sum up to len? */
+static bool
+iov_fits(const struct block_req *req)
+{
+	uint64_t left = req->len;
+
+	for (unsigned i = 0; i < req->iov_count; i++) {
+		if (req->iov[i].iov_len > left)
+			return false;
+		left -= req->iov[i].iov_len;
+	}
+	return left == 0;
+}
+
+static int
+check(const struct block *block, const struct block_req *req)
+{
+	uint64_t sectors = block->info.sector - 1;
+	uint64_t size =
+	    atomic_load_explicit(&block->size, memory_order_relaxed);
+
+	if (req->op == BLOCK_FLUSH)
+		return 0;
+	if (((req->offset | req->len) & sectors) != 0)
+		return -EINVAL;
+	if (!range_within(req->offset, req->len, size))
+		return -ERANGE;
+	switch (req->op) {
+	case BLOCK_READ:
+		return iov_fits(req) ? 0 : -EINVAL;
+	case BLOCK_WRITE:
+		if (!iov_fits(req))
+			return -EINVAL;
+		break;
+	case BLOCK_DISCARD:
+		if (!block->info.read_only && !block->info.discard)
+			return -EOPNOTSUPP;
+		break;
+	case BLOCK_WRITE_ZEROES:
+		break;
+	default:
+		return -EOPNOTSUPP;
+	}
+	return block->info.read_only ? -EROFS : 0;
+}
+
+/* One is not in flight any more. */
+static void
+uncount(struct block *block)
+{
+	if (atomic_fetch_sub(&block->in_flight, 1) != 1 ||
+	    !atomic_load(&block->draining))
+		return;
+	lock_take(&block->lock);
+	pthread_cond_broadcast(&block->idle);
+	lock_drop(&block->lock);
+}
+
+void
+block_complete(struct block_req *req, int error)
+{
+	struct block *block = req->block;
+
+	req->error = error;
+	req->done(req);
+	uncount(block);
+}
+
+bool
+block_submit(struct block *block, struct block_req *req)
+{
+	req->block = block;
+	req->next = NULL;
+	req->moved = 0;
+	req->error = check(block, req);
+	if (req->error != 0)
+		return true;
+	if (req->op != BLOCK_FLUSH && req->len == 0)
+		return true;
+	atomic_fetch_add(&block->in_flight, 1);
+	if (!block->ops->submit(block->own, req))
+		return false;
+	uncount(block);
+	return true;
+}
+
+void
+block_plug(struct block *block)
+{
+	block->ops->plug(block->own);
+}
+
+void
+block_unplug(struct block *block)
+{
+	block->ops->unplug(block->own);
+}
+
+void
+block_drain(struct block *block)
+{
+	lock_take(&block->lock);
+	atomic_store(&block->draining, true);
+	while (atomic_load(&block->in_flight) != 0)
+		lock_wait(&block->lock, &block->idle);
+	atomic_store(&block->draining, false);
+	lock_drop(&block->lock);
+}
+
+/* ---- life --------------------------------------------------------------- */
+
+void
+block_info(struct block *block, struct block_info *info)
+{
+	*info = block->info;
+	info->size = atomic_load_explicit(&block->size, memory_order_relaxed);
+}
+
+void
+block_set_size(struct block *block, uint64_t size)
+{
+	size = round_down(size, block->info.sector);
+	if (atomic_exchange_explicit(&block->size, size,
+		memory_order_relaxed) == size)
+		return;
+	if (block->resized != NULL)
+		block->resized(block->arg);
+}
+
+static void
+ignore_sigxfsz(void)
+{
+	struct sigaction now;
+
+	if (sigaction(SIGXFSZ, NULL, &now) < 0 || (now.sa_flags & SA_SIGINFO) ||
+	    now.sa_handler != SIG_DFL)
+		return;
+	now.sa_handler = SIG_IGN;
+	(void)sigaction(SIGXFSZ, &now, NULL); /* cannot fail with these */
+}
+
+int
+block_open(struct loop *loop, struct config *node, void (*resized)(void *arg),
+    void *arg, struct block **opened, struct err *err)
+{
+	struct block *block = xcalloc(1, sizeof(*block));
+	int rc;
+
+	lock_init(&block->lock);
+	pthread_cond_init(&block->idle, NULL);
+	ignore_sigxfsz();
+	rc = raw_open(block, loop, node, err);
+	if (rc < 0) {
+		block_close(block);
+		return rc;
+	}
+	block->resized = resized;
+	block->arg = arg;
+	*opened = block;
+	return 0;
+}
+
+void
+block_close(struct block *block)
+{
+	if (block == NULL)
+		return;
+	block_drain(block);
+	if (block->ops != NULL)
+		block->ops->destroy(block->own);
+	pthread_cond_destroy(&block->idle);
+	lock_fini(&block->lock);
+	free(block);
+}
+
+void
+block_serial(const char *path, char serial[BLOCK_SERIAL_SIZE])
+{
+	uint8_t d[MD5_SIZE];
+
+	md5(path, strlen(path), d);
+	(void)snprintf(serial, BLOCK_SERIAL_SIZE,
+	    "BHYVE-%02X%02X-%02X%02X-%02X%02X", d[0], d[1], d[2], d[3], d[4],
+	    d[5]);
+}
