@@ -194,6 +194,18 @@ ignore_sigxfsz(void)
 	(void)sigaction(SIGXFSZ, &now, NULL); /* cannot fail with these */
 }
 
+static int
+open_back_end(struct block *block, struct loop *loop, struct config *node,
+    struct err *err)
+{
+	const char *path = config_raw(node, "path");
+
+	if (block_rig_open != NULL && path != NULL &&
+	    strncmp(path, "rig:", 4) == 0)
+		return block_rig_open(block, path + 4, err);
+	return raw_open(block, loop, node, err);
+}
+
 int
 block_open(struct loop *loop, struct config *node, void (*resized)(void *arg),
     void *arg, struct block **opened, struct err *err)
@@ -204,7 +216,7 @@ block_open(struct loop *loop, struct config *node, void (*resized)(void *arg),
 	lock_init(&block->lock);
 	pthread_cond_init(&block->idle, NULL);
 	ignore_sigxfsz();
-	rc = raw_open(block, loop, node, err);
+	rc = open_back_end(block, loop, node, err);
 	if (rc < 0) {
 		block_close(block);
 		return rc;

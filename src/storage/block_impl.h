@@ -55,6 +55,13 @@ void block_set_size(struct block *block, uint64_t size);
 int block_key_err(struct config *node, const char *key, struct err *err,
     int code, const char *fmt, ...) PRINTF_LIKE(5, 6);
 
+/*
+ * "rig:NAME" in programs that block_rig.c is linked with, which are device tests
+ * (block_rig.h).  Elsewhere there is no such function.
+ */
+int block_rig_open(struct block *block, const char *name, struct err *err)
+    __attribute__((weak));
+
 /* ---- raw ---------------------------------------------------------------- */
 
 /* Memory of one thread for transfers that the host wants aligned. */
