@@ -306,6 +306,13 @@ virtq_stop(struct virtq *vq)
 	vq->in_flight = 0;
 }
 
+void
+virtq_hold(struct virtq *vq, bool held)
+{
+	assert(lock_held(&vq->lock));
+	vq->held = held;
+}
+
 static bool
 virtq_usable(struct virtq *vq)
 {
@@ -512,6 +519,8 @@ virtq_pop(struct virtq *vq, struct virtq_chain *chain)
 	chain->readable_len = chain->writable_len = 0;
 	if (!virtq_usable(vq))
 		return -EPROTO;
+	if (vq->held)
+		return 0;
 	why = vq->packed ? pop_packed(vq, chain, &found) :
 			   pop_split(vq, chain, &found);
 	if (why != NULL) {
@@ -544,7 +553,7 @@ virtq_pending(struct virtq *vq)
 {
 	uint64_t pos = vq->regs->avail;
 
-	if (!virtq_usable(vq))
+	if (!virtq_usable(vq) || vq->held)
 		return false;
 	if (!vq->packed)
 		return split_available(vq) != 0;

@@ -54,12 +54,12 @@ struct virtq_regs {
 #define VIRTQ_REGS (sizeof(struct virtq_regs) / sizeof(uint64_t))
 
 /* A row of a state table for `struct virtq_regs member[n]`. */
-#define VIRTQ_STATE(type, member)                                     \
-	{                                                             \
-		.kind = FIELD_INT, .size = sizeof(uint64_t),          \
-		.count = FIELD_SIZE(type, member) / sizeof(uint64_t), \
-		.offset = offsetof(type, member), .max = UINT64_MAX,  \
-		.name = #member                                       \
+#define VIRTQ_STATE(type, member)                                       \
+	{                                                               \
+		.kind = FIELD_INT, .size = sizeof(uint64_t),            \
+		.count = FIELD_SIZE(type, member) / (sizeof(uint64_t)), \
+		.offset = offsetof(type, member), .max = UINT64_MAX,    \
+		.name = #member                                         \
 	}
 
 struct virtq;
@@ -83,6 +83,7 @@ struct virtq {
 	/* The rest is set by virtq_start(). */
 	bool running;
 	bool failed;
+	bool held; /* pops nothing; survives start and stop */
 	bool packed, indirect, event_idx, notify_on_empty;
 	uint16_t size;
 	uint32_t in_flight; /* slots popped and not pushed */
@@ -122,6 +123,8 @@ void virtq_reset(struct virtq *vq);
 void virtq_start(struct virtq *vq, uint64_t features);
 /* Nothing is popped or pushed from here on. */
 void virtq_stop(struct virtq *vq);
+/* While held nothing is popped; what was popped may be pushed. */
+void virtq_hold(struct virtq *vq, bool held);
 /*
  * Could saved registers have been saved?  Nothing is in flight in a saved
  * queue: devices finish or unpop what they hold before.
@@ -130,8 +133,8 @@ int virtq_check(const struct virtq_regs *regs, uint16_t size_max,
     uint64_t features, unsigned index, struct err *err);
 
 /*
- * Take the next chain: 1; 0: there is none; -EPROTO: the queue is broken or
- * stopped.
+ * Take the next chain: 1; 0: there is none, or the queue is held; -EPROTO: it is
+ * broken or stopped.
  */
 int virtq_pop(struct virtq *vq, struct virtq_chain *chain);
 /* Give the last chain popped and not pushed back, to be popped again. */

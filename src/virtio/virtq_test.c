@@ -1007,6 +1007,29 @@ a_stopped_queue_is_silent(void **state)
 }
 
 static void
+a_held_queue_pushes_only(void **state)
+{
+	BOTH(packed)
+	{
+		struct driver d;
+		uint16_t id;
+
+		driver_init(&d, packed, 8, 0);
+		id = offer_one(&d, DATA, 8, WRITE);
+		assert_int_equal(pop(&d), 1);
+		offer_one(&d, DATA, 8, WRITE);
+		virtq_hold(&d.vq, true);
+		assert_false(virtq_pending(&d.vq));
+		virtq_push(&d.vq, &d.chain, 8);
+		assert_used(&d, 1, id, 8);
+		assert_int_equal(pop(&d), 0);
+		virtq_hold(&d.vq, false);
+		assert_int_equal(pop(&d), 1);
+		driver_fini(&d);
+	}
+}
+
+static void
 a_restarted_queue_goes_on(void **state)
 {
 	BOTH(packed)
@@ -1198,6 +1221,7 @@ main(void)
 		cmocka_unit_test(rings_lie_in_ram_and_are_aligned),
 		cmocka_unit_test(overlapping_rings_break_or_work),
 		cmocka_unit_test(a_stopped_queue_is_silent),
+		cmocka_unit_test(a_held_queue_pushes_only),
 		cmocka_unit_test(a_restarted_queue_goes_on),
 		cmocka_unit_test(forged_registers_are_refused),
 		cmocka_unit_test(a_changing_ring_is_seen_once),
