@@ -132,7 +132,7 @@ int net_set_offload(struct net *net, size_t hdr, unsigned rx);
 /*
  * Use the first n queues only, 1 to net_info()'s: frames for the guest come on
  * these.  At first it is 1.  The virtio control queue's affair, so it may be
- * called while frames flow.
+ * called while frames flow; the caller holds no lock that callbacks take.
  */
 int net_set_queues(struct net *net, unsigned n);
 
@@ -147,8 +147,8 @@ int net_send(struct net *net, unsigned queue, const struct iovec *iov,
 /*
  * Put a frame for the guest into iov, header first with num_buffers 1: its
  * length, which includes the header.  -EAGAIN: none, or the rate is used up;
- * readable() will come.  -EMSGSIZE: the next one did not fit and was dropped.
- * What iov holds after an error is undefined.
+ * readable() will come.  -EMSGSIZE: the next one did not fit, or was no frame,
+ * and was dropped.  What iov holds after an error is undefined.
  */
 ssize_t net_recv(struct net *net, unsigned queue, const struct iovec *iov,
     unsigned count);
