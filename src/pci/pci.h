@@ -211,9 +211,9 @@ int pci_add_bar(struct pci_func *func, unsigned index, enum pci_bar_kind kind,
     uint64_t size, const struct io_ops *ops, void *arg, struct err *err);
 
 /*
- * Places for all BARs and routes for all interrupt pins of a machine, as they
- * are after a reset.  pci_create_devices() ends with it; who makes PCI devices
- * one by one calls it after.
+ * Places for all BARs of a machine, as they are after a reset.
+ * pci_create_devices() ends with it; who makes PCI devices one by one makes
+ * the device "pci" before and calls this after.
  */
 int pci_assign(struct vm *vm, struct err *err);
 
