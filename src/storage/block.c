@@ -32,6 +32,18 @@ const char *const block_keys[BLOCK_KEY_COUNT] = {
 	"nodelete",
 	"lock",
 	"aio",
+	"iops",
+	"iops_burst",
+	"iops_rd",
+	"iops_rd_burst",
+	"iops_wr",
+	"iops_wr_burst",
+	"bps",
+	"bps_burst",
+	"bps_rd",
+	"bps_rd_burst",
+	"bps_wr",
+	"bps_wr_burst",
 };
 
 int
@@ -104,7 +116,7 @@ static void
 uncount(struct block *block)
 {
 	if (atomic_fetch_sub(&block->in_flight, 1) != 1 ||
-	    !atomic_load(&block->draining))
+	    atomic_load(&block->draining) == 0)
 		return;
 	lock_take(&block->lock);
 	pthread_cond_broadcast(&block->idle);
@@ -133,6 +145,8 @@ block_submit(struct block *block, struct block_req *req)
 	if (req->op != BLOCK_FLUSH && req->len == 0)
 		return true;
 	atomic_fetch_add(&block->in_flight, 1);
+	if (block->limit != NULL && !limit_pass(block->limit, req))
+		return false;
 	if (!block->ops->submit(block->own, req))
 		return false;
 	uncount(block);
@@ -154,12 +168,14 @@ block_unplug(struct block *block)
 void
 block_drain(struct block *block)
 {
+	atomic_fetch_add(&block->draining, 1);
+	if (block->limit != NULL)
+		limit_let_go(block->limit);
 	lock_take(&block->lock);
-	atomic_store(&block->draining, true);
 	while (atomic_load(&block->in_flight) != 0)
 		lock_wait(&block->lock, &block->idle);
-	atomic_store(&block->draining, false);
 	lock_drop(&block->lock);
+	atomic_fetch_sub(&block->draining, 1);
 }
 
 /* ---- life --------------------------------------------------------------- */
@@ -217,6 +233,8 @@ block_open(struct loop *loop, struct config *node, void (*resized)(void *arg),
 	pthread_cond_init(&block->idle, NULL);
 	ignore_sigxfsz();
 	rc = open_back_end(block, loop, node, err);
+	if (rc == 0)
+		rc = limit_new(block, loop, node, &block->limit, err);
 	if (rc < 0) {
 		block_close(block);
 		return rc;
@@ -233,6 +251,7 @@ block_close(struct block *block)
 	if (block == NULL)
 		return;
 	block_drain(block);
+	limit_free(block->limit);
 	if (block->ops != NULL)
 		block->ops->destroy(block->own);
 	pthread_cond_destroy(&block->idle);

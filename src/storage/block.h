@@ -55,7 +55,10 @@ struct block_req {
 	 */
 	struct iovec *iov;
 	unsigned iov_count;
-	/* On a thread of the back end, which holds no lock. */
+	/*
+	 * On a thread of the back end or on the loop's, holding no lock, or on
+	 * that of who drains; never within block_submit().
+	 */
 	void (*done)(struct block_req *req);
 	/*
 	 * When done: 0 or a negative errno.  -EINVAL: not whole sectors, or iov
@@ -115,7 +118,7 @@ void block_unplug(struct block *block);
 void block_drain(struct block *block);
 
 /* The keys of a node that are ours, for device_check_keys(). */
-#define BLOCK_KEY_COUNT 9
+#define BLOCK_KEY_COUNT 21
 extern const char *const block_keys[BLOCK_KEY_COUNT];
 
 /* The serial number of a disk that was given none, made from its path. */

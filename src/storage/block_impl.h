@@ -3,6 +3,7 @@
  * raw one is made of.
  *
  *      block.c           checks, counts what is in flight, drains
+ *      block_limit.c     limits, in front of any back end
  *      block_raw.c       opens a file or device; keys, sectors, lock, size
  *      block_io.c        does one request, whatever it is, waiting for it
  *      block_threads.c   a pool of threads that do so
@@ -36,11 +37,12 @@ struct block {
 	/* Fixed once open; but for the size. */
 	struct block_info info;
 	_Atomic uint64_t size; /* stored by the loop's thread */
+	struct limit *limit;   /* owned, or NULL */
 	void (*resized)(void *arg);
 	void *arg;
 
 	_Atomic unsigned in_flight;
-	_Atomic bool draining; /* somebody waits on `idle` */
+	_Atomic unsigned draining; /* so many wait for it to be 0 */
 	struct lock lock;
 	pthread_cond_t idle;
 };
@@ -61,6 +63,19 @@ int block_key_err(struct config *node, const char *key, struct err *err,
  */
 int block_rig_open(struct block *block, const char *name, struct err *err)
     __attribute__((weak));
+
+/* ---- limits ------------------------------------------------------------- */
+
+struct limit;
+
+/* *limit stays as it is where the node sets none. */
+int limit_new(struct block *block, struct loop *loop, struct config *node,
+    struct limit **limit, struct err *err);
+void limit_free(struct limit *limit); /* nothing waits; NULL is fine */
+/* May it go to the back end?  If not, it goes there in its time. */
+bool limit_pass(struct limit *limit, struct block_req *req);
+/* With block->draining set: send on what waits, by the calling thread. */
+void limit_let_go(struct limit *limit);
 
 /* ---- raw ---------------------------------------------------------------- */
 

@@ -154,7 +154,7 @@ rig_run(void *arg)
 		struct block_req *req = disk->waiting;
 		int error;
 
-		if (req != NULL && atomic_load(&disk->block->draining))
+		if (req != NULL && atomic_load(&disk->block->draining) != 0)
 			disk->allowed = disk->held;
 		if (disk->allowed == 0) {
 			if (req != NULL)
