@@ -133,7 +133,8 @@ dhcp4(const uint8_t *chaddr, const void *options, size_t len)
 	put_zero(&p, 202);
 	put_int(&p, 0x63825363, 4);
 	put_int(&p, 0x350101, 3);
-	put(&p, options, len);
+	if (len > 0)
+		put(&p, options, len);
 	put_int(&p, 255, 1);
 	return p;
 }

@@ -630,6 +630,9 @@ rx_scatter(struct net_queue *q, const struct iovec *iov, unsigned count)
 	len = net->family->recv(q, q->rx_iov, n);
 	if (len >= 0 && net->vnet)
 		len = MAX(len - (ssize_t)sizeof(q->rx_hdr), 0);
+	/* The kernel tells of good checksums unasked (virtio 1.2, 5.1.6.4.1). */
+	if (!(net->rx_offloads & NET_OFFLOAD_CSUM))
+		q->rx_hdr.flags = 0;
 	q->rx_hdr.num_buffers = le16_make(1);
 	return len;
 }
@@ -1062,6 +1065,7 @@ net_set_offload(struct net *net, size_t hdr, unsigned rx)
 		assert(net->queues[i].paused);
 	}
 	net->hdr = hdr;
+	net->rx_offloads = rx;
 	for (unsigned i = net->queue_count; i-- > 0;) {
 		lock_drop(&net->queues[i].rx);
 		lock_drop(&net->queues[i].tx);

@@ -199,7 +199,10 @@ struct net {
 
 	struct net_rate tx_rate, rx_rate;
 
-	size_t hdr;           /* changed while paused */
+	/* Changed while paused. */
+	size_t hdr;
+	unsigned rx_offloads;
+
 	unsigned queues_used; /* the owner's */
 	_Atomic bool link;
 	bool link_told; /* guarded by queue 0's watch */

@@ -209,17 +209,18 @@ timers_timeout(const struct slirp_end *end, uint32_t timeout)
 	return timeout;
 }
 
+/* One at a time, for it may free others; the next poll does not wait. */
 static void
 timers_run(struct slirp_end *end)
 {
 	int64_t now = (int64_t)(net_now() / NS_PER_MS);
 
-	for (struct slirp_timer *t = end->timers, *next; t != NULL; t = next) {
-		next = t->next;
+	for (struct slirp_timer *t = end->timers; t != NULL; t = t->next) {
 		if (t->at_ms < 0 || t->at_ms > now)
 			continue;
 		t->at_ms = -1;
 		t->fn(t->arg);
+		return;
 	}
 }
 

@@ -8,7 +8,9 @@
  * may use the directory is on the switch; its permissions are the only ones.
  *
  * Ports        The directory is watched, and read again when it changes or a
- *              port refuses; one that nobody serves any more is removed.
+ *              port refuses; one that nobody serves any more is removed.  Who
+ *              removes or takes one holds a flock(2) of the directory, or the
+ *              two could be about the same.
  * Learning     from the sources of what arrives, by the number in the sender's
  *              name.  It is forgotten after five minutes (IEEE 802.1D, 7.9.2).
  * Pressure     There is no waiting for room in another's socket: the card is
@@ -18,9 +20,11 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -54,6 +58,7 @@ struct net_switch {
 	char *dir; /* owned */
 	unsigned number;
 	bool bound;
+	int dirfd;   /* -1: none */
 	int inotify; /* -1: none */
 
 	struct lock lock; /* below tx and rx */
@@ -89,7 +94,10 @@ port_number(const char *name)
 	return (int)number;
 }
 
-/* Remove a port that nobody serves; false: it is in use, or cannot be. */
+/*
+ * Remove a port that nobody serves, with the directory locked; false: it is in
+ * use, or cannot be.
+ */
 static bool
 port_clear(const struct net_switch *sw, unsigned number)
 {
@@ -210,8 +218,11 @@ send_to_locked(struct net_switch *sw, int fd, unsigned number,
 			port->stuck = now;
 		return now - port->stuck < STUCK_NS ? -EBUSY : -EAGAIN;
 	case ECONNREFUSED:
-		/* Its owner was killed. */
-		(void)port_clear(sw, number);
+		/* Its owner was killed.  If this fails the next one removes it. */
+		if (flock(sw->dirfd, LOCK_EX | LOCK_NB) == 0) {
+			(void)port_clear(sw, number);
+			(void)flock(sw->dirfd, LOCK_UN);
+		}
 		/* fall through */
 	case ENOENT:
 		port->there = false;
@@ -320,6 +331,7 @@ switch_open(struct net *net, const char *name, struct err *err)
 	int rc;
 
 	net->own = sw;
+	sw->dirfd = -1;
 	sw->inotify = -1;
 	lock_init(&sw->lock);
 	rc = config_str(net->node, "path", NULL, &sw->dir, err);
@@ -347,7 +359,11 @@ switch_open(struct net *net, const char *name, struct err *err)
 		IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
 		    IN_ONLYDIR) < 0)
 		return err_set_errno(err, -errno, "switch: %s", sw->dir);
+	sw->dirfd = open(sw->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (sw->dirfd < 0 || flock(sw->dirfd, LOCK_EX) < 0)
+		return err_set_errno(err, -errno, "switch: %s", sw->dir);
 	rc = switch_bind(sw, q->fd, err);
+	(void)flock(sw->dirfd, LOCK_UN); /* closing would do it, too */
 	if (rc < 0)
 		return rc;
 	switch_scan(sw);
@@ -368,6 +384,8 @@ switch_close(struct net *net)
 	}
 	if (sw->inotify >= 0)
 		close(sw->inotify);
+	if (sw->dirfd >= 0)
+		close(sw->dirfd);
 	lock_fini(&sw->lock);
 	free(sw->dir);
 	free(sw);

@@ -1412,6 +1412,55 @@ a_tap_offloads(void **state)
 	card_close(&card);
 }
 
+/* The kernel is given what a guest makes up, and the tap goes on. */
+static void
+a_tap_survives_lying_headers(void **state)
+{
+	static const uint16_t words[] = { 0, 1, 13, 14, 34, 63, 64, 65, 1514,
+		65535 };
+	uint8_t frame[12 + 64] = { 0 }, in[2048];
+	struct net_hdr *hdr = (struct net_hdr *)(void *)frame;
+	struct iovec iov = { in, sizeof(in) };
+	struct net_stats stats;
+	unsigned sent = 0;
+	struct card card;
+
+	need_tap();
+	card_open(&card, "tap=lie0 create=true mac=" MAC_A " mac-nospoof=true");
+	net_pause(card.net);
+	assert_int_equal(net_set_offload(card.net, 12, 0), 0);
+	net_resume(card.net);
+	make_frame(frame + 12, 0xb, 0xa, 0, 64);
+	memcpy(frame + 24, "\x08\0\x45\0\0\x32\0\0\0\0\x40\x06", 12);
+	for (unsigned flags = 0; flags < 4; flags++)
+		for (unsigned gso = 0; gso < 256; gso += gso < 8 ? 1 : 31)
+			for (size_t i = 0; i < 1000; i++) {
+				hdr->flags = (uint8_t)flags;
+				hdr->gso_type = (uint8_t)gso;
+				hdr->hdr_len = le16_make(words[i % 10]);
+				hdr->gso_size = le16_make(words[i / 10 % 10]);
+				hdr->csum_start = le16_make(words[i / 100]);
+				hdr->csum_offset = le16_make(words[i % 7]);
+				hdr->num_buffers = le16_make(words[i % 9]);
+				card_send(&card, frame, sizeof(frame));
+				sent++;
+				(void)net_recv(card.net, 0, &iov, 1);
+			}
+	net_stats(card.net, &stats);
+	assert_int_equal(stats.tx_frames + stats.tx_dropped +
+		stats.tx_malformed + stats.tx_filtered,
+	    sent);
+	assert_true(stats.tx_filtered > 0 && stats.tx_malformed > 0);
+	memset(hdr, 0, sizeof(*hdr));
+	card_send(&card, frame, sizeof(frame));
+	net_stats(card.net, &stats);
+	assert_int_equal(stats.tx_frames + stats.tx_dropped +
+		stats.tx_malformed + stats.tx_filtered,
+	    sent + 1);
+	assert_true(card.link);
+	card_close(&card);
+}
+
 static void
 a_tap_has_queues(void **state)
 {
@@ -1474,6 +1523,73 @@ a_tap_that_is_deleted_is_down(void **state)
 	}
 	pthread_mutex_unlock(&card.lock);
 	card_close(&card);
+}
+
+/* ---- the real passt ----------------------------------------------------- */
+
+/* Run it on an uplink of ours; the card is connected once it listens. */
+static pid_t
+run_passt(struct card *card, const char *path, unsigned port)
+{
+	char *forward = xasprintf("127.0.0.1/%u:22", port);
+	char *text = xasprintf("backend=passt mac=" MAC_A " path=%s", path);
+	struct err err;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		int null = open("/dev/null", O_RDWR);
+
+		dup2(null, 1);
+		dup2(null, 2);
+		execlp("passt", "passt", "--foreground", "--socket", path, "-4",
+		    "-t", forward, "--runas", "0", (char *)NULL);
+		_exit(127);
+	}
+	/* It says by its socket that it is ready, or by its end that not. */
+	while (card_try(card, text, &err) < 0) {
+		if (waitpid(pid, NULL, WNOHANG) == pid) {
+			pid = -1;
+			break;
+		}
+		poll(NULL, 0, 10);
+	}
+	free(forward);
+	free(text);
+	return pid;
+}
+
+static void
+passt_itself_serves_us(void **state)
+{
+	char *path = in_dir("%s", "passt");
+	struct card card, uplink;
+	unsigned port;
+	pid_t pid;
+
+	need_tap();
+	card_open(&uplink, "tap=up0 create=true mac=" MAC_B);
+	close(host_side("up0"));
+	port = free_port();
+	pid = system("ip route add default via 10.0.2.1") == 0 ?
+	    run_passt(&card, path, port) :
+	    -1;
+	if (pid < 0) {
+		card_close(&uplink);
+		free(path);
+		print_message("no ip(8), or passt(1) does not run here\n");
+		skip();
+	}
+	net_resume(card.net);
+	/* It gives the guest the host's own address. */
+	assert_int_equal(get_lease(&card), HOST_IP);
+	talk_tcp(&card, port);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	card_wait_link(&card, false);
+	card_close(&card);
+	card_close(&uplink);
+	free(path);
 }
 
 /* ---- throughput --------------------------------------------------------- */
@@ -1568,8 +1684,10 @@ main(void)
 		cmocka_unit_test(a_tap_reaches_the_host),
 		cmocka_unit_test(a_tap_is_used_by_one),
 		cmocka_unit_test(a_tap_offloads),
+		cmocka_unit_test(a_tap_survives_lying_headers),
 		cmocka_unit_test(a_tap_has_queues),
 		cmocka_unit_test(a_tap_that_is_deleted_is_down),
+		cmocka_unit_test(passt_itself_serves_us),
 		cmocka_unit_test(many_frames_pass_in_no_time),
 	};
 
