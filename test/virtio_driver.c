@@ -221,6 +221,7 @@ virtio_driver_offer(struct virtio_driver *d, unsigned q,
 {
 	unsigned size = d->queues[q].size;
 	uint16_t head = d->queues[q].slot;
+	uint16_t *idx;
 
 	for (unsigned i = 0; i < n; i++) {
 		gpa_t at = virtio_driver_desc(q) + d->queues[q].slot * 16u;
@@ -236,8 +237,9 @@ virtio_driver_offer(struct virtio_driver *d, unsigned q,
 	virtio_driver_poke(d,
 	    virtio_driver_avail(q) + 4 + d->queues[q].avail % size * 2, 2,
 	    head);
-	virtio_driver_poke(d, virtio_driver_avail(q) + 2, 2,
-	    ++d->queues[q].avail);
+	/* After what the device reads, which it may do before it is kicked. */
+	idx = mem_ptr_write(vm_mem(d->b->vm), virtio_driver_avail(q) + 2, 2);
+	__atomic_store_n(idx, htole16(++d->queues[q].avail), __ATOMIC_RELEASE);
 	return head;
 }
 

@@ -207,7 +207,7 @@ legacy_console(struct config *node, char *rest, struct err *err)
 	return r;
 }
 
-/* sharename=/path, and words without a value. */
+/* sharename=/path, and words without a value; rw, which is ours, is ro=false. */
 static int
 legacy_9p(struct config *node, char *rest, struct err *err)
 {
@@ -215,6 +215,10 @@ legacy_9p(struct config *node, char *rest, struct err *err)
 	int r = 0;
 
 	while (r == 0 && (word = strsep(&rest, ",")) != NULL) {
+		if (strcmp(word, "rw") == 0) {
+			r = config_set(node, "ro", "false", err);
+			continue;
+		}
 		if (strchr(word, '=') == NULL) {
 			r = set_word(node, word, err);
 			continue;

@@ -53,6 +53,8 @@ static const struct {
 	    "port.1.name=b\nport.1.path=/tmp/b=c\n" },
 	{ "virtio-9p", "home=/export/home,ro",
 	    "device=virtio-9p\nsharename=home\npath=/export/home\nro=true\n" },
+	{ "virtio-9p", "rw,a=/b=c",
+	    "device=virtio-9p\nro=false\nsharename=a\npath=/b=c\n" },
 
 	{ "ahci-hd", "/a,ro",
 	    "device=ahci\nport.0.type=hd\nport.0.path=/a\nport.0.ro=true\n" },
