@@ -82,13 +82,13 @@ iov_fits(const struct block_req *req)
 static int
 check(const struct block *block, const struct block_req *req)
 {
-	uint64_t sectors = block->info.sector - 1;
+	uint64_t within = block->info.sector - 1;
 	uint64_t size =
 	    atomic_load_explicit(&block->size, memory_order_relaxed);
 
 	if (req->op == BLOCK_FLUSH)
 		return 0;
-	if (((req->offset | req->len) & sectors) != 0)
+	if (((req->offset | req->len) & within) != 0)
 		return -EINVAL;
 	if (!range_within(req->offset, req->len, size))
 		return -ERANGE;

@@ -410,6 +410,30 @@ watch(struct raw *raw, struct err *err)
 
 /* ---- the back end ------------------------------------------------------- */
 
+/*
+ * Is the ring the better way?  Where the file system cannot take a buffered
+ * write without waiting, the kernel has threads of its own do them, one after
+ * the other for one file: ours cost less.
+ */
+static bool
+is_for_ring(struct raw *raw, const struct block_req *req)
+{
+	switch (req->op) {
+	case BLOCK_READ:
+	case BLOCK_FLUSH:
+		break;
+	case BLOCK_WRITE:
+		if (!raw->no_cache &&
+		    atomic_load_explicit(&raw->no_fast_write,
+			memory_order_relaxed))
+			return false;
+		break;
+	default:
+		return false;
+	}
+	return raw->ring != NULL && !raw_unaligned(raw, req);
+}
+
 static bool
 raw_submit(void *own, struct block_req *req)
 {
@@ -417,8 +441,7 @@ raw_submit(void *own, struct block_req *req)
 
 	if (raw_do_now(raw, req))
 		return true;
-	if (raw->ring != NULL && req->op <= BLOCK_FLUSH &&
-	    !raw_unaligned(raw, req))
+	if (is_for_ring(raw, req))
 		ring_submit(raw->ring, req);
 	else
 		pool_submit(raw->pool, req);
@@ -430,10 +453,9 @@ raw_plug(void *own)
 {
 	struct raw *raw = own;
 
+	pool_plug(raw->pool);
 	if (raw->ring != NULL)
 		ring_plug(raw->ring);
-	else
-		pool_plug(raw->pool);
 }
 
 static void
@@ -443,8 +465,7 @@ raw_unplug(void *own)
 
 	if (raw->ring != NULL)
 		ring_unplug(raw->ring);
-	else
-		pool_unplug(raw->pool);
+	pool_unplug(raw->pool);
 }
 
 static void
