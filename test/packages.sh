@@ -6,8 +6,9 @@ set -eu
 packages="
 	acpica-tools binutils build-essential busybox-static clang clang-format
 	cpio dmidecode e2fsprogs iproute2 libclang-rt-14-dev libcmocka-dev
-	liburing-dev libslirp-dev libzydis-dev mandoc meson ninja-build passt
-	pkg-config python3 qemu-system-x86 socat xz-utils zstd
+	libnbd-bin libnbd-dev libslirp-dev liburing-dev libzydis-dev mandoc
+	meson nbdkit ninja-build passt pkg-config python3 qemu-system-x86
+	qemu-utils socat xz-utils zstd
 "
 
 missing=

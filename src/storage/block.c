@@ -20,6 +20,7 @@
 
 #include "base/alloc.h"
 #include "base/md5.h"
+#include "base/parse.h"
 #include "storage/block_impl.h"
 
 const char *const block_keys[BLOCK_KEY_COUNT] = {
@@ -44,6 +45,7 @@ const char *const block_keys[BLOCK_KEY_COUNT] = {
 	"bps_rd_burst",
 	"bps_wr",
 	"bps_wr_burst",
+	"reconnect",
 };
 
 int
@@ -61,6 +63,47 @@ block_key_err(struct config *node, const char *key, struct err *err, int code,
 	    key, text);
 	free(path);
 	return code;
+}
+
+static bool
+parse_sector(const char *text, uint64_t *value)
+{
+	return parse_uint(text, BLOCK_SECTOR_MAX, value) == 0 &&
+	    *value >= BLOCK_SECTOR_MIN && is_power_of_2(*value);
+}
+
+int
+block_read_sectors(struct config *node, struct block_sectors *sectors,
+    struct err *err)
+{
+	uint64_t logical, physical = 0;
+	char *text, *slash;
+	bool good;
+	int rc = config_str(node, "sectorsize", NULL, &text, err);
+
+	if (rc < 0 || text == NULL)
+		return rc;
+	slash = strchr(text, '/');
+	if (slash != NULL)
+		*slash = '\0';
+	good = parse_sector(text, &logical);
+	physical = logical;
+	if (good && slash != NULL)
+		good =
+		    parse_sector(slash + 1, &physical) && physical >= logical;
+	if (slash != NULL)
+		*slash = '/';
+	if (!good)
+		rc = block_key_err(node, "sectorsize", err, -EINVAL,
+		    "'%s': not LOGICAL or LOGICAL/PHYSICAL, powers of two from "
+		    "512 to 1048576, the second not below the first",
+		    text);
+	free(text);
+	if (rc == 0) {
+		sectors->logical = (uint32_t)logical;
+		sectors->physical = (uint32_t)physical;
+	}
+	return rc;
 }
 
 /* ---- requests ----------------------------------------------------------- */
@@ -210,16 +253,37 @@ ignore_sigxfsz(void)
 	(void)sigaction(SIGXFSZ, &now, NULL); /* cannot fail with these */
 }
 
+/* Does the path name a server? */
+static bool
+is_remote(const char *path)
+{
+	static const char *const schemes[] = { "nbd:", "nbds:", "nbd+unix:",
+		"nbds+unix:" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(schemes); i++) {
+		if (strncmp(path, schemes[i], strlen(schemes[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
 static int
 open_back_end(struct block *block, struct loop *loop, struct config *node,
     struct err *err)
 {
-	const char *path = config_raw(node, "path");
+	char *path;
+	int rc = config_str(node, "path", "", &path, err);
 
-	if (block_rig_open != NULL && path != NULL &&
-	    strncmp(path, "rig:", 4) == 0)
-		return block_rig_open(block, path + 4, err);
-	return raw_open(block, loop, node, err);
+	if (rc < 0)
+		return rc;
+	if (block_rig_open != NULL && strncmp(path, "rig:", 4) == 0)
+		rc = block_rig_open(block, path + 4, err);
+	else if (is_remote(path))
+		rc = remote_open(block, node, err);
+	else
+		rc = raw_open(block, loop, node, err);
+	free(path);
+	return rc;
 }
 
 int
@@ -250,6 +314,8 @@ block_close(struct block *block)
 {
 	if (block == NULL)
 		return;
+	if (block->ops != NULL && block->ops->hurry != NULL)
+		block->ops->hurry(block->own);
 	block_drain(block);
 	limit_free(block->limit);
 	if (block->ops != NULL)

@@ -118,7 +118,7 @@ void block_unplug(struct block *block);
 void block_drain(struct block *block);
 
 /* The keys of a node that are ours, for device_check_keys(). */
-#define BLOCK_KEY_COUNT 21
+#define BLOCK_KEY_COUNT 22
 extern const char *const block_keys[BLOCK_KEY_COUNT];
 
 /* The serial number of a disk that was given none, made from its path. */

@@ -8,6 +8,7 @@
  *      block_io.c        does one request, whatever it is, waiting for it
  *      block_threads.c   a pool of threads that do so
  *      block_uring.c     an io_uring for what is plain; the pool does the rest
+ *      block_nbd.c       the export of an NBD server, in place of a raw one
  */
 #ifndef STORAGE_BLOCK_IMPL_H
 #define STORAGE_BLOCK_IMPL_H
@@ -28,6 +29,8 @@ struct block_ops {
 	bool (*submit)(void *own, struct block_req *req);
 	void (*plug)(void *own);
 	void (*unplug)(void *own);
+	/* It is being closed: what waits for something may as well fail. */
+	void (*hurry)(void *own);   /* or NULL */
 	void (*destroy)(void *own); /* nothing is in flight; NULL is fine */
 };
 
@@ -76,6 +79,21 @@ void limit_free(struct limit *limit); /* nothing waits; NULL is fine */
 bool limit_pass(struct limit *limit, struct block_req *req);
 /* With block->draining set: send on what waits, by the calling thread. */
 void limit_let_go(struct limit *limit);
+
+/* What `sectorsize` says, checked; both 0 where it is not given. */
+#define BLOCK_SECTOR_MIN 512u
+#define BLOCK_SECTOR_MAX (1 * MIB)
+struct block_sectors {
+	uint32_t logical;
+	uint32_t physical;
+};
+int block_read_sectors(struct config *node, struct block_sectors *sectors,
+    struct err *err);
+
+/* ---- others ------------------------------------------------------------- */
+
+/* A server's export, by its URI.  -ENOTSUP: this program was built without. */
+int remote_open(struct block *block, struct config *node, struct err *err);
 
 /* ---- raw ---------------------------------------------------------------- */
 

@@ -39,9 +39,6 @@
 #define WATCH_NS (NS_PER_SEC / 2)
 #define POLL_NS (2 * NS_PER_SEC)
 
-#define SECTOR_MIN 512u
-#define SECTOR_MAX (1 * MIB)
-
 #define POOL_THREADS 8
 #define POOL_THREADS_BESIDE_RING 4
 
@@ -52,47 +49,11 @@ struct options {
 	bool ro;
 	bool nodelete;
 	bool lock;
-	char *aio;       /* owned, or NULL */
-	uint64_t sector; /* 0: not given, nor is physical */
-	uint64_t physical;
+	char *aio; /* owned, or NULL */
+	struct block_sectors sectors;
 };
 
 /* ---- keys --------------------------------------------------------------- */
-
-static bool
-parse_sector(const char *text, uint64_t *value)
-{
-	return parse_uint(text, SECTOR_MAX, value) == 0 &&
-	    *value >= SECTOR_MIN && is_power_of_2(*value);
-}
-
-static int
-read_sectorsize(struct config *node, struct options *opt, struct err *err)
-{
-	char *text, *slash;
-	bool good;
-	int rc = config_str(node, "sectorsize", NULL, &text, err);
-
-	if (rc < 0 || text == NULL)
-		return rc;
-	slash = strchr(text, '/');
-	if (slash != NULL)
-		*slash = '\0';
-	good = parse_sector(text, &opt->sector);
-	opt->physical = opt->sector;
-	if (good && slash != NULL)
-		good = parse_sector(slash + 1, &opt->physical) &&
-		    opt->physical >= opt->sector;
-	if (slash != NULL)
-		*slash = '/';
-	if (!good)
-		rc = block_key_err(node, "sectorsize", err, -EINVAL,
-		    "'%s': not LOGICAL or LOGICAL/PHYSICAL, powers of two from "
-		    "512 to 1048576, the second not below the first",
-		    text);
-	free(text);
-	return rc;
-}
 
 static int
 read_options(struct config *node, struct options *opt, char **path,
@@ -119,7 +80,7 @@ read_options(struct config *node, struct options *opt, char **path,
 		rc = config_bool(node, bools[i].key, bools[i].dflt,
 		    bools[i].value, err);
 	if (rc == 0)
-		rc = read_sectorsize(node, opt, err);
+		rc = block_read_sectors(node, &opt->sectors, err);
 	if (rc == 0)
 		rc = config_str(node, "aio", NULL, &opt->aio, err);
 	if (rc == 0 && opt->aio != NULL && strcmp(opt->aio, "io_uring") != 0 &&
@@ -249,7 +210,7 @@ choose_sectors(struct raw *raw, struct config *node, const struct options *opt,
     struct err *err)
 {
 	struct block_info *info = &raw->block->info;
-	uint32_t sector = SECTOR_MIN;
+	uint32_t sector = BLOCK_SECTOR_MIN;
 	uint64_t physical;
 	struct stat st;
 	unsigned stripe;
@@ -272,14 +233,13 @@ choose_sectors(struct raw *raw, struct config *node, const struct options *opt,
 	/* Or each smaller write would have to read what is around it first. */
 	if (raw->no_cache)
 		sector = MAX(sector, raw->align_io);
-	if (opt->sector != 0 && opt->sector % sector != 0)
+	if (opt->sectors.logical != 0 && opt->sectors.logical % sector != 0)
 		return block_key_err(node, "sectorsize", err, -EINVAL,
-		    "%llu: '%s' needs a multiple of %u%s",
-		    (unsigned long long)opt->sector, raw->path, sector,
-		    raw->no_cache ? " with nocache" : "");
-	if (opt->sector != 0) {
-		sector = (uint32_t)opt->sector;
-		physical = opt->physical;
+		    "%u: '%s' needs a multiple of %u%s", opt->sectors.logical,
+		    raw->path, sector, raw->no_cache ? " with nocache" : "");
+	if (opt->sectors.logical != 0) {
+		sector = opt->sectors.logical;
+		physical = opt->sectors.physical;
 	}
 	if (!is_power_of_2(physical) || physical < sector ||
 	    physical > UINT32_MAX)
