@@ -1,5 +1,9 @@
 #!/bin/sh
-# Measure what a machine costs.  What runs where the host has /dev/kvm:
+# Measure what a machine costs:
+#
+#	block	reads of a disk, a second; no machine is made
+#
+# and where the host has /dev/kvm:
 #
 #	exits	port and memory accesses that reach a device, a second
 #	idle	processor time and memory of a machine that sleeps
@@ -9,6 +13,7 @@ cd "$(dirname "$0")/.."
 test/packages.sh
 test/build.sh gcc
 build=build/gcc
+"$build/bench/block_bench" "$build/block_bench.img"
 if [ ! -w /dev/kvm ]; then
 	echo "bench: no /dev/kvm that can be opened"
 	exit 0
