@@ -136,18 +136,37 @@ virtio_config_vector(struct virtio *v)
 
 /* ---- configuration ------------------------------------------------------ */
 
+/* Whether anything changed. */
+static bool
+config_set_locked(struct virtio *v, unsigned off, const void *bytes,
+    unsigned len)
+{
+	assert(range_within(off, len, v->model->config_size));
+	if (memcmp(&v->config[off], bytes, len) == 0)
+		return false;
+	memcpy(&v->config[off], bytes, len);
+	return true;
+}
+
 void
 virtio_config_set(struct virtio *v, unsigned off, const void *bytes,
     unsigned len)
 {
-	assert(range_within(off, len, v->model->config_size));
 	lock_take(&v->lock);
-	if (memcmp(&v->config[off], bytes, len) != 0) {
-		memcpy(&v->config[off], bytes, len);
+	if (config_set_locked(v, off, bytes, len)) {
 		v->generation++;
 		if (v->status & VIRTIO_STATUS_DRIVER_OK)
 			virtio_raise_locked(v, ISR_CONFIG, v->config_vector);
 	}
+	lock_drop(&v->lock);
+}
+
+void
+virtio_config_set_quiet(struct virtio *v, unsigned off, const void *bytes,
+    unsigned len)
+{
+	lock_take(&v->lock);
+	(void)config_set_locked(v, off, bytes, len); /* nobody is told */
 	lock_drop(&v->lock);
 }
 

@@ -138,6 +138,9 @@ uint64_t virtio_features(const struct virtio *v);
  */
 void virtio_config_set(struct virtio *v, unsigned off, const void *bytes,
     unsigned len);
+/* What the driver did itself: it need not be told. */
+void virtio_config_set_quiet(struct virtio *v, unsigned off, const void *bytes,
+    unsigned len);
 
 /*
  * Have model->notify() called for every queue on the event loop's thread: for a

@@ -729,36 +729,53 @@ virtq_no_notify(struct virtq *vq)
 
 /* ---- the bytes of a chain ----------------------------------------------- */
 
-static void
-chain_copy(const struct virtq_chain *chain, unsigned first, uint64_t off,
-    uint8_t *buf, uint64_t len, bool write)
+/* The piece of buffer i that is `off` bytes into the part from there on. */
+static struct iovec
+chain_piece(const struct virtq_chain *chain, unsigned i, uint64_t *off,
+    uint64_t len)
 {
-	for (unsigned i = first; len != 0; i++) {
-		const struct iovec *iov = &chain->iov[i];
-		uint64_t piece;
+	const struct iovec *iov = &chain->iov[i];
+	uint64_t skip = MIN(*off, iov->iov_len);
 
-		if (off >= iov->iov_len) {
-			off -= iov->iov_len;
-			continue;
-		}
-		piece = MIN(len, iov->iov_len - off);
-		if (write)
-			memcpy((uint8_t *)iov->iov_base + off, buf, piece);
-		else
-			memcpy(buf, (uint8_t *)iov->iov_base + off, piece);
-		buf += piece;
-		len -= piece;
-		off = 0;
+	*off -= skip;
+	return (struct iovec) {
+		.iov_base = (uint8_t *)iov->iov_base + skip,
+		.iov_len = MIN(len, iov->iov_len - skip),
+	};
+}
+
+unsigned
+virtq_slice(const struct virtq_chain *chain, bool writable, uint64_t off,
+    uint64_t len, struct iovec *iov)
+{
+	unsigned n = 0;
+
+	assert(range_within(off, len,
+	    writable ? chain->writable_len : chain->readable_len));
+	for (unsigned i = writable ? chain->readable : 0; len != 0; i++) {
+		iov[n] = chain_piece(chain, i, &off, len);
+		len -= iov[n].iov_len;
+		if (iov[n].iov_len != 0)
+			n++;
 	}
+	return n;
 }
 
 bool
 virtq_read(const struct virtq_chain *chain, uint64_t off, void *buf,
     uint64_t len)
 {
+	uint8_t *to = buf;
+
 	if (!range_within(off, len, chain->readable_len))
 		return false;
-	chain_copy(chain, 0, off, buf, len, false);
+	for (unsigned i = 0; len != 0; i++) {
+		struct iovec piece = chain_piece(chain, i, &off, len);
+
+		memcpy(to, piece.iov_base, piece.iov_len);
+		to += piece.iov_len;
+		len -= piece.iov_len;
+	}
 	return true;
 }
 
@@ -766,8 +783,16 @@ bool
 virtq_write(const struct virtq_chain *chain, uint64_t off, const void *buf,
     uint64_t len)
 {
+	const uint8_t *from = buf;
+
 	if (!range_within(off, len, chain->writable_len))
 		return false;
-	chain_copy(chain, chain->readable, off, (uint8_t *)buf, len, true);
+	for (unsigned i = chain->readable; len != 0; i++) {
+		struct iovec piece = chain_piece(chain, i, &off, len);
+
+		memcpy(piece.iov_base, from, piece.iov_len);
+		from += piece.iov_len;
+		len -= piece.iov_len;
+	}
 	return true;
 }

@@ -167,5 +167,11 @@ bool virtq_read(const struct virtq_chain *chain, uint64_t off, void *buf,
     uint64_t len);
 bool virtq_write(const struct virtq_chain *chain, uint64_t off, const void *buf,
     uint64_t len);
+/*
+ * The memory of len bytes, `off` bytes into the writable or the readable part,
+ * which has them.  iov has room for all of the chain; how many were used.
+ */
+unsigned virtq_slice(const struct virtq_chain *chain, bool writable,
+    uint64_t off, uint64_t len, struct iovec *iov);
 
 #endif

@@ -275,6 +275,7 @@ bytes_go_both_ways(void **state)
 		{ 4 * GIB, 2, WRITE },
 		{ DATA + 200, 4, WRITE },
 	};
+	struct iovec iov[4];
 	uint8_t buf[8];
 
 	BOTH(packed)
@@ -300,6 +301,13 @@ bytes_go_both_ways(void **state)
 		assert_false(virtq_read(&d.chain, UINT64_MAX, buf, 2));
 		assert_true(virtq_write(&d.chain, 1, "wxyz", 4));
 		assert_false(virtq_write(&d.chain, 1, "wxyz..", 6));
+		assert_int_equal(virtq_slice(&d.chain, false, 0, 4, iov), 2);
+		assert_int_equal(iov[0].iov_len, 1);
+		assert_int_equal(iov[1].iov_len, 3);
+		assert_int_equal(virtq_slice(&d.chain, true, 2, 3, iov), 1);
+		assert_ptr_equal(iov[0].iov_base, d.chain.iov[3].iov_base);
+		assert_int_equal(iov[0].iov_len, 3);
+		assert_int_equal(virtq_slice(&d.chain, true, 6, 0, iov), 0);
 		virtq_push(&d.vq, &d.chain, 5);
 		assert_int_equal(peek(&d, 4 * GIB + 1, 1), 'w');
 		assert_int_equal(peek(&d, DATA + 200, 3), 0x7a7978);
