@@ -697,6 +697,7 @@ a_storm_past_the_cache_keeps_every_byte(void **state)
 /* Requests that count themselves, and start one more each when told to. */
 struct count {
 	struct block *block;
+	bool read; /* else they write and flush */
 	_Atomic unsigned done;
 	_Atomic int more;
 	_Atomic unsigned errors;
@@ -716,8 +717,10 @@ counted_start(struct counted *c, uint64_t offset)
 {
 	c->iov = (struct iovec) { c->buf, 4096 };
 	c->req = (struct block_req) {
-		.op = BLOCK_WRITE,
-		.fua = offset % (32 * 4096) == 0,
+		.op = c->count->read         ? BLOCK_READ :
+		    offset % (4 * 4096) == 0 ? BLOCK_FLUSH :
+					       BLOCK_WRITE,
+		.fua = offset % (32 * 4096) == 4096,
 		.offset = offset,
 		.len = 4096,
 		.iov = &c->iov,
@@ -812,18 +815,16 @@ submit_and_die(void *arg)
 	return NULL;
 }
 
-/* An io_uring cancels what a thread has submitted when that thread ends. */
+/* An io_uring fails what a thread has submitted when that thread ends. */
 static void
-submitters_may_end(void **state)
+end_submitters(struct rig *rig, bool read)
 {
-	struct rig *rig = *state;
-
-	rig_open(rig, "nocache=true");
-	for (unsigned i = 0; i < 5; i++) {
-		struct count count = { .more = 0 };
+	for (unsigned i = 0; i < 3; i++) {
+		struct count count = { .read = read };
 		struct short_life life = { .rig = rig, .count = &count };
 		pthread_t thread;
 
+		drop_cache(rig);
 		assert_int_equal(pthread_create(&thread, NULL, submit_and_die,
 				     &life),
 		    0);
@@ -833,6 +834,22 @@ submitters_may_end(void **state)
 		assert_int_equal(count.errors, 0);
 		free_many(life.c);
 	}
+}
+
+static void
+submitters_may_end(void **state)
+{
+	struct rig *rig = *state;
+	const struct raw *raw;
+
+	rig_open(rig, "nocache=true");
+	end_submitters(rig, false);
+	block_close(rig->block);
+	rig_open(rig, "");
+	raw = rig->block->own;
+	/* Each waits for the disk. */
+	assert_int_equal(posix_fadvise(raw->fd, 0, 0, POSIX_FADV_RANDOM), 0);
+	end_submitters(rig, true);
 }
 
 /* ---- errors of the host ------------------------------------------------- */

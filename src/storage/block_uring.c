@@ -2,7 +2,7 @@
  * An io_uring for transfers and flushes.
  *
  * It does what is plain.  Whatever turns out otherwise (a short transfer, a
- * request that was cancelled because the thread that submitted it has ended, a
+ * request that failed because the thread that submitted it has ended, a
  * host that wants to be asked again) goes on in the pool, which can wait.
  *
  * Submission   Requests queue in `head` and move to the ring as long as fewer
@@ -153,6 +153,7 @@ finish(struct ring *ring, struct block_req *req, int res)
 	case -EINTR:
 	case -EAGAIN:
 	case -ECANCELED:
+	case -EFAULT: /* so do kernels call it that the submitter has ended */
 	case -EOPNOTSUPP:
 		pool_submit(ring->raw->pool, req);
 		return;
