@@ -5,6 +5,9 @@
  *                      configured alike: who finds nobody at the path listens
  *                      there, the other connects.  The link is up while both
  *                      are there.  The path is removed once they have met.
+ *                      All of this happens under a flock(2) of the directory:
+ *                      a socket that is bound but does not listen yet looks
+ *                      just like one left behind.
  * local=A, remote=B    UDP between two addresses, ADDR:PORT or [ADDR6]:PORT;
  *                      what comes from anywhere else is dropped.  Nobody knows
  *                      whether the other is there: the link is always up.
@@ -12,10 +15,13 @@
  *                      had better be trusted.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -35,6 +41,7 @@ struct p2p {
 
 	/* The loop's thread. */
 	struct sockaddr_un sun;
+	int dirfd;    /* where the path is; -1: none */
 	int listener; /* -1: none */
 	dev_t dev;    /* of the path, while we listen */
 	ino_t ino;
@@ -97,35 +104,63 @@ p2p_connect(struct p2p *p2p)
 	return -1;
 }
 
+/* Find the other end, with the directory locked: a descriptor, or -1. */
 static int
-p2p_reopen(struct net_queue *q)
+p2p_meet(struct p2p *p2p)
 {
-	struct p2p *p2p = q->net->own;
-	int room = SOCKET_ROOM, fd;
 	struct stat st;
+	int fd;
 
 	if (p2p->listener >= 0) {
 		fd = accept4(p2p->listener, NULL, NULL,
 		    SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0) {
 			p2p_unlisten(p2p);
-			goto out;
+			return fd;
 		}
-		/* Both may have cleared the path at once: one has lost it. */
 		if (lstat(p2p->sun.sun_path, &st) == 0 &&
 		    st.st_dev == p2p->dev && st.st_ino == p2p->ino)
 			return -1;
-		p2p_unlisten(p2p);
+		p2p_unlisten(p2p); /* somebody has removed the path */
 	}
 	fd = p2p_connect(p2p);
-	if (fd < 0) {
+	if (fd < 0)
 		p2p_listen(p2p);
-		return -1;
-	}
-out:
-	/* As much as the host allows; less is only slower. */
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	return fd;
+}
+
+static int
+p2p_reopen(struct net_queue *q)
+{
+	struct p2p *p2p = q->net->own;
+	int room = SOCKET_ROOM, fd;
+
+	/* Busy, with the other end perhaps: next time. */
+	if (flock(p2p->dirfd, LOCK_EX | LOCK_NB) < 0)
+		return -1;
+	fd = p2p_meet(p2p);
+	(void)flock(p2p->dirfd, LOCK_UN); /* closing would do it, too */
+	/* As much as the host allows; less is only slower. */
+	if (fd >= 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room,
+		    sizeof(room));
+	return fd;
+}
+
+static int
+p2p_open_unix(struct p2p *p2p, const char *path, struct err *err)
+{
+	char *dir;
+	int rc = net_unix_addr(&p2p->sun, path, err);
+
+	if (rc < 0)
+		return rc;
+	dir = xstrdup(path); /* dirname(3) writes to it */
+	p2p->dirfd = open(dirname(dir), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (p2p->dirfd < 0)
+		rc = err_set_errno(err, -errno, "p2p: %s", dir);
+	free(dir);
+	return rc;
 }
 
 /* ---- UDP ---------------------------------------------------------------- */
@@ -266,6 +301,7 @@ p2p_open(struct net *net, const char *name, struct err *err)
 	int rc;
 
 	net->own = p2p;
+	p2p->dirfd = -1;
 	p2p->listener = -1;
 	rc = config_str(net->node, "path", NULL, &path, err);
 	if (rc == 0)
@@ -281,7 +317,7 @@ p2p_open(struct net *net, const char *name, struct err *err)
 		rc = err_set(err, -EINVAL,
 		    "p2p: needs path, or both of local and remote");
 	else if (path != NULL)
-		rc = net_unix_addr(&p2p->sun, path, err);
+		rc = p2p_open_unix(p2p, path, err);
 	else
 		rc = p2p_open_udp(net, local, remote, err);
 out:
@@ -297,6 +333,8 @@ p2p_close(struct net *net)
 	struct p2p *p2p = net->own;
 
 	p2p_unlisten(p2p);
+	if (p2p->dirfd >= 0)
+		close(p2p->dirfd);
 	free(p2p);
 }
 

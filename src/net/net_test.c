@@ -331,6 +331,8 @@ options_are_checked(void **state)
 	    "ADDR:PORT");
 	assert_refused("backend=p2p local=127.0.0.1:1 remote=[::1]:1", -EINVAL,
 	    "IPv6");
+	assert_refused("backend=p2p path=/nonexistent/socket", -ENOENT,
+	    "/nonexistent");
 	assert_refused("backend=passt", -EINVAL, "no path");
 	assert_refused("backend=passt path=/nonexistent/socket", -ENOENT,
 	    "/nonexistent/socket");
@@ -439,6 +441,38 @@ a_cable_is_plugged_again(void **state)
 	exchange(&a, &b, 3000);
 	card_close(&a);
 	card_close(&b);
+	free(text);
+}
+
+/* Whoever comes first, at once, over what a killed one left: they meet. */
+static void
+both_ends_come_at_once(void **state)
+{
+	char *text = in_dir("backend=p2p path=%s", "rush");
+	char *path = in_dir("%s", "rush");
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	struct card cards[20];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cards); i++) {
+		if (i == 10) {
+			int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+
+			memcpy(sun.sun_path, path, strlen(path));
+			(void)unlink(path);
+			assert_int_equal(bind(fd, (struct sockaddr *)&sun,
+					     sizeof(sun)),
+			    0);
+			close(fd);
+		}
+		card_open(&cards[i], text);
+	}
+	/* Somehow they find each other in pairs. */
+	for (unsigned i = 0; i < ARRAY_SIZE(cards); i++)
+		card_wait_link(&cards[i], true);
+	for (unsigned i = 0; i < ARRAY_SIZE(cards); i++)
+		card_close(&cards[i]);
+	assert_int_equal(access(path, F_OK), -1);
+	free(path);
 	free(text);
 }
 
@@ -1665,6 +1699,7 @@ main(void)
 		cmocka_unit_test(a_card_learns_who_it_is),
 		cmocka_unit_test(a_cable_joins_two),
 		cmocka_unit_test(a_cable_is_plugged_again),
+		cmocka_unit_test(both_ends_come_at_once),
 		cmocka_unit_test(udp_is_a_cable),
 		cmocka_unit_test(frames_that_are_none_are_dropped),
 		cmocka_unit_test(headers_are_made_where_there_are_none),
