@@ -11,7 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/wire.h"
-#include "storage/block.h"
+#include "storage/block_rig.h"
 #include "test/virtio_driver.h"
 #include "virtio/virtio.h"
 #include "vm/bus.h"
@@ -97,6 +97,29 @@ ready_with(const char *first, const char *second)
 
 	virtio_driver_init(&disk->d, disk->d.b, ALL);
 	return disk;
+}
+
+/* A disk in memory that does as it is told. */
+static struct disk *
+ready_rig(struct block_rig **rig)
+{
+	struct disk *disk = xcalloc(1, sizeof(*disk));
+
+	*rig = block_rig_new("disk", (uint64_t)SECTORS * 512);
+	disk->fd = -1;
+	disk->options[0] = "bench.node=" VIRTIO_DRIVER_NODE;
+	disk->options[1] = VIRTIO_DRIVER_NODE ".path=rig:disk";
+	disk->d.b = machine(disk);
+	virtio_driver_init(&disk->d, disk->d.b, ALL);
+	return disk;
+}
+
+static void
+rig_free(struct disk *disk, struct block_rig *rig)
+{
+	bench_free(disk->d.b);
+	block_rig_free(rig);
+	free(disk);
 }
 
 static struct disk *
@@ -650,6 +673,169 @@ a_disk_goes_with_requests_in_flight(void **state)
 	disk_free(disk);
 }
 
+static void
+errors_of_the_host_are_told(void **state)
+{
+	struct block_rig *rig;
+	struct disk *disk = ready_rig(&rig);
+
+	for (int mode = BLOCK_RIG_NOW; mode <= BLOCK_RIG_THREAD; mode++) {
+		rig->mode = (enum block_rig_mode)mode;
+		rig->fail[BLOCK_READ] = -EIO;
+		rig->fail[BLOCK_WRITE] = -ENOSPC;
+		rig->fail[BLOCK_FLUSH] = -EIO;
+		rig->fail[BLOCK_DISCARD] = -EOPNOTSUPP;
+		rig->fail[BLOCK_WRITE_ZEROES] = -ENOSPC;
+		assert_int_equal(transfer(disk, T_IN, 0, 512), IOERR);
+		assert_int_equal(transfer(disk, T_OUT, 0, 512), IOERR);
+		assert_int_equal(request(disk, T_FLUSH, 0, NULL, 0), IOERR);
+		assert_int_equal(erase(disk, T_DISCARD, 0, 1, 0), IOERR);
+		assert_int_equal(erase(disk, T_WRITE_ZEROES, 0, 1, 0), IOERR);
+		pause_disk(disk, true); /* and the thread is at rest */
+		memset(rig->fail, 0, sizeof(rig->fail));
+		pause_disk(disk, false);
+		assert_int_equal(transfer(disk, T_IN, 0, 512), OK);
+		pause_disk(disk, true);
+		pause_disk(disk, false);
+	}
+	assert_int_equal(virtio_driver_status(&disk->d), 0x0f);
+	rig_free(disk, rig);
+}
+
+static void
+the_back_end_hears_what_is_meant(void **state)
+{
+	struct block_rig *rig;
+	struct disk *disk = ready_rig(&rig);
+	struct virtio_driver *d = &disk->d;
+
+	rig->mode = BLOCK_RIG_NOW;
+	assert_int_equal(transfer(disk, T_OUT, 4, 1024), OK);
+	assert_false(rig->last[BLOCK_WRITE].fua);
+	assert_true(rig->last[BLOCK_WRITE].offset == 4 * 512);
+	assert_true(rig->last[BLOCK_WRITE].len == 1024);
+	assert_int_equal(erase(disk, T_WRITE_ZEROES, 8, 16, 1), OK);
+	assert_true(rig->last[BLOCK_WRITE_ZEROES].unmap);
+	assert_int_equal(erase(disk, T_WRITE_ZEROES, 8, 16, 0), OK);
+	assert_false(rig->last[BLOCK_WRITE_ZEROES].unmap);
+	assert_true(rig->last[BLOCK_WRITE_ZEROES].offset == 8 * 512);
+	assert_int_equal(erase(disk, T_DISCARD, 8, 32768 / 8, 0), OK);
+	assert_true(rig->last[BLOCK_DISCARD].len == 32768 / 8 * 512);
+	assert_int_equal(request(disk, T_FLUSH, 0, NULL, 0), OK);
+	assert_int_equal(rig->count[BLOCK_FLUSH], 1);
+	/* Without a cache, and for a driver that cannot flush. */
+	bench_write(d->b, d->device + 32, 1, 0);
+	assert_int_equal(transfer(disk, T_OUT, 4, 512), OK);
+	assert_true(rig->last[BLOCK_WRITE].fua);
+	assert_int_equal(erase(disk, T_WRITE_ZEROES, 8, 16, 0), OK);
+	assert_true(rig->last[BLOCK_WRITE_ZEROES].fua);
+	virtio_driver_init(d, d->b, 0);
+	assert_int_equal(transfer(disk, T_OUT, 4, 512), OK);
+	assert_true(rig->last[BLOCK_WRITE].fua);
+	virtio_driver_init(d, d->b, ALL);
+	assert_int_equal(transfer(disk, T_OUT, 4, 512), OK);
+	assert_false(rig->last[BLOCK_WRITE].fua);
+	assert_int_equal(rig->plugs, 0);
+	rig_free(disk, rig);
+}
+
+static void
+one_interrupt_for_what_is_at_hand(void **state)
+{
+	struct block_rig *rig;
+	struct disk *disk = ready_rig(&rig);
+
+	rig->mode = BLOCK_RIG_NOW;
+	disk->d.b->msi_count = 0;
+	offer_reads(disk, 40);
+	assert_int_equal(disk->d.b->msi_count, 1);
+	for (unsigned i = 0; i < 40; i++)
+		assert_true(virtio_driver_used(&disk->d, 0, NULL, NULL));
+	rig_free(disk, rig);
+}
+
+static void
+requests_finish_in_any_order(void **state)
+{
+	struct block_rig *rig;
+	struct disk *disk = ready_rig(&rig);
+	uint32_t id;
+
+	rig->mode = BLOCK_RIG_HELD;
+	offer_reads(disk, 3);
+	assert_int_equal(block_rig_held(rig), 3);
+	assert_false(virtio_driver_used(&disk->d, 0, NULL, NULL));
+	for (unsigned i = 3; i-- > 0;) { /* the youngest first */
+		block_rig_release(rig, 1);
+		assert_true(virtio_driver_used(&disk->d, 0, &id, NULL));
+		assert_int_equal(id, i * 3);
+	}
+	rig_free(disk, rig);
+}
+
+static void
+what_is_held_ends_with_a_reset(void **state)
+{
+	struct block_rig *rig;
+	struct disk *disk = ready_rig(&rig);
+
+	rig->mode = BLOCK_RIG_HELD;
+	offer_reads(disk, 42);
+	assert_int_equal(block_rig_held(rig), 42);
+	virtio_driver_set_status(&disk->d, 0);
+	assert_int_equal(block_rig_held(rig), 0);
+	fill(disk, DATA, 0xcc, 512);
+	virtio_driver_init(&disk->d, disk->d.b, ALL);
+	/* And all requests are there again. */
+	for (unsigned i = 0; i < 3; i++) {
+		offer_reads(disk, 42);
+		assert_int_equal(block_rig_held(rig), 42);
+		block_rig_release(rig, 42);
+		for (unsigned j = 0; j < 42; j++)
+			assert_true(
+			    virtio_driver_used(&disk->d, 0, NULL, NULL));
+	}
+	rig_free(disk, rig);
+}
+
+/* A driver that offers slots again that it did not get back. */
+static void
+no_more_in_flight_than_slots(void **state)
+{
+	struct block_rig *rig;
+	struct disk *disk = ready_rig(&rig);
+
+	rig->mode = BLOCK_RIG_HELD;
+	for (unsigned i = 0; i < 4; i++)
+		offer_reads(disk, 42);
+	assert_int_equal(virtio_driver_status(&disk->d),
+	    0x0f | VIRTIO_STATUS_NEEDS_RESET);
+	assert_in_range(block_rig_held(rig), 1, 128);
+	virtio_driver_init(&disk->d, disk->d.b, ALL);
+	rig->mode = BLOCK_RIG_NOW;
+	assert_int_equal(transfer(disk, T_IN, 0, 512), OK);
+	rig_free(disk, rig);
+}
+
+static void
+it_shrinks_under_a_request(void **state)
+{
+	struct block_rig *rig;
+	struct disk *disk = ready_rig(&rig);
+	struct virtio_driver *d = &disk->d;
+
+	rig->mode = BLOCK_RIG_HELD;
+	offer_reads(disk, 1);
+	block_rig_resize(rig, 4096);
+	assert_int_equal(bench_read(d->b, d->device, 4), 8);
+	block_rig_release(rig, 1);
+	virtio_driver_wait(d, 0, NULL, NULL);
+	rig->mode = BLOCK_RIG_NOW;
+	assert_int_equal(transfer(disk, T_IN, 8, 512), IOERR);
+	assert_int_equal(transfer(disk, T_IN, 7, 512), OK);
+	rig_free(disk, rig);
+}
+
 struct rewriter {
 	struct mem *mem;
 	struct bus *bus;
@@ -779,6 +965,13 @@ main(void)
 		cmocka_unit_test(pause_waits_too),
 		cmocka_unit_test(a_disk_goes_with_requests_in_flight),
 		cmocka_unit_test(descriptors_change_under_way),
+		cmocka_unit_test(errors_of_the_host_are_told),
+		cmocka_unit_test(the_back_end_hears_what_is_meant),
+		cmocka_unit_test(one_interrupt_for_what_is_at_hand),
+		cmocka_unit_test(requests_finish_in_any_order),
+		cmocka_unit_test(what_is_held_ends_with_a_reset),
+		cmocka_unit_test(no_more_in_flight_than_slots),
+		cmocka_unit_test(it_shrinks_under_a_request),
 		cmocka_unit_test(wrong_options_are_refused),
 		cmocka_unit_test(any_access_is_survived),
 	};
