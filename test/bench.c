@@ -221,6 +221,7 @@ bench_new_board(void)
 		"pci.5.1.7.device=hostbridge",
 		"pci.5.2.0.device=dummy",
 		"pci.5.3.0.device=uart",
+		"pci.5.4.0.device=virtio-rnd",
 		NULL,
 	};
 	static const char *const board[] = { "i8042", "reset", "pit", "rtc",

@@ -33,6 +33,7 @@ static const struct bench_range ranges[] = {
 	{ BUS_MMIO, PLAT_HPET_BASE, 0x400 },
 	{ BUS_MMIO, PLAT_ECAM_BASE, 0x1000 },
 	{ BUS_MMIO, PLAT_ECAM_BASE + (5 << 20) + (2 << 15), 0x100 },
+	{ BUS_MMIO, PLAT_ECAM_BASE + (5 << 20) + (4 << 15), 0x100 },
 	{ BUS_MMIO, PLAT_ECAM_BASE + (31 << 15), 0x100 },
 	{ BUS_MMIO, PLAT_ECAM_BASE, PLAT_ECAM_SIZE },
 	{ BUS_MMIO, PLAT_PCI_MEM32_BASE, 0x40000000 },
