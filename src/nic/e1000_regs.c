@@ -185,13 +185,23 @@ word_write(struct e1000 *e, const struct e1000_reg *reg, unsigned i,
 	*word = (*word & ~reg->writable) | (value & reg->writable);
 }
 
-/* Anything that may set the receiver going again. */
+/* A frame may be waiting for this. */
 static void
-rx_write(struct e1000 *e, const struct e1000_reg *reg, unsigned i,
+rctl_write(struct e1000 *e, const struct e1000_reg *reg, unsigned i,
     uint32_t value)
 {
 	word_write(e, reg, i, value);
 	event_wake(e->wake);
+}
+
+/* As long as none is in hand, the back end says when there is one. */
+static void
+rx_ring_write(struct e1000 *e, const struct e1000_reg *reg, unsigned i,
+    uint32_t value)
+{
+	word_write(e, reg, i, value);
+	if (e->rx_len != 0)
+		event_wake(e->wake);
 }
 
 /* A new ring, or another place in it, begins with a packet. */
@@ -281,7 +291,7 @@ static const struct e1000_reg table[] = {
 	SPECIAL(0x00c8, ICR, 0, 0, CAUSES, zero_read, ics_write),
 	SPECIAL(0x00d0, IMS, 0, 0, CAUSES, NULL, ims_write),
 	SPECIAL(0x00d8, IMS, 0, 0, CAUSES, zero_read, imc_write),
-	SPECIAL(0x0100, RCTL, 0, 0x06dfb3fe, 0, NULL, rx_write),
+	SPECIAL(0x0100, RCTL, 0, 0x06dfb3fe, 0, NULL, rctl_write),
 	WORD(0x0170, FCTTV, 0, 0xffff),
 	WORD(0x0178, TXCW, 0, 0xc000ffff),
 	SPECIAL(0x0400, TCTL, 0, 0x03fffffa, 0, NULL, tx_write),
@@ -291,11 +301,11 @@ static const struct e1000_reg table[] = {
 	WORD(0x1000, PBA, 0x00100030, 0x7f),
 	WORD(0x2160, FCRTL, 0, 0x8000fff8),
 	WORD(0x2168, FCRTH, 0, 0xfff8),
-	SPECIAL(0x2800, RDBAL, 0, BASE_MASK, 0, NULL, rx_write),
-	SPECIAL(0x2804, RDBAH, 0, ALL, 0, NULL, rx_write),
-	SPECIAL(0x2808, RDLEN, 0, LENGTH_MASK, 0, NULL, rx_write),
-	SPECIAL(0x2810, RDH, 0, 0xffff, 0, NULL, rx_write),
-	SPECIAL(0x2818, RDT, 0, 0xffff, 0, NULL, rx_write),
+	SPECIAL(0x2800, RDBAL, 0, BASE_MASK, 0, NULL, rx_ring_write),
+	SPECIAL(0x2804, RDBAH, 0, ALL, 0, NULL, rx_ring_write),
+	SPECIAL(0x2808, RDLEN, 0, LENGTH_MASK, 0, NULL, rx_ring_write),
+	SPECIAL(0x2810, RDH, 0, 0xffff, 0, NULL, rx_ring_write),
+	SPECIAL(0x2818, RDT, 0, 0xffff, 0, NULL, rx_ring_write),
 	SPECIAL(0x2820, RDTR, 0, 0xffff, 0, NULL, delay_write),
 	WORD(0x2828, RXDCTL, 0x01010000, 0x013f3f3f),
 	WORD(0x282c, RADV, 0, 0xffff),

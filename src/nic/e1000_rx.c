@@ -260,7 +260,10 @@ tell_received(struct e1000 *e, const struct e1000_ring *ring, uint32_t count)
 	e1000_raise(e, causes);
 }
 
-/* The frame in hand into the ring; false: it must wait for buffers. */
+/*
+ * The frame in hand into the ring; false: it must wait for buffers.  One that
+ * the whole ring cannot hold is dropped.
+ */
 static bool
 place(struct e1000 *e)
 {
@@ -276,8 +279,12 @@ place(struct e1000 *e)
 
 	total = len - (strip ? VLAN_LEN : 0) + (keep ? E1000_CRC_LEN : 0);
 	count = (total + buffer_size(e) - 1) / buffer_size(e);
+	if (count >= ring.size && ring.size != 0) {
+		e1000_count(e, E1000_MPC, 1);
+		e->rx_len = 0;
+		return true;
+	}
 	if (count > left) {
-		/* More than the ring can ever hold waits for another ring. */
 		if (!e->rx_told) {
 			e->rx_told = true;
 			e1000_count(e, E1000_RNBC, 1);

@@ -41,6 +41,7 @@
 #define TDT 0x3818
 #define TIDV 0x3820
 #define TXDCTL 0x3828
+#define MPC 0x4010
 #define MPRC 0x407c
 #define GPRC 0x4074
 #define BPRC 0x4078
@@ -1731,6 +1732,26 @@ frames_wait_for_buffers(void **state)
 }
 
 static void
+frames_beyond_the_ring_are_dropped(void **state)
+{
+	struct bench *b = *state;
+	uint8_t frame[2000] = { 0 };
+
+	memcpy(frame, mac, 6);
+	ready_rx(b, RX_SECRC | RX_LPE | 3u << 16);
+	set(b, RDT, 0);
+	set(b, RDLEN, 128);
+	set(b, RDT, 7);
+	give(frame, 1793); /* 8 of 7 */
+	give(frame, 1792);
+	run(b);
+	assert_int_equal(get(b, RDH), 7);
+	assert_int_equal(got(b, 6).status & 3, 3);
+	assert_int_equal(get(b, MPC), 1);
+	assert_int_equal(get(b, ICR) & RXO, 0);
+}
+
+static void
 receive_interrupts(void **state)
 {
 	struct bench *b = *state;
@@ -2018,6 +2039,7 @@ BENCH_MAIN_OPTIONS("e1000", options, BENCH_TEST(after_power_on),
     BENCH_TEST(filters), BENCH_TEST(tags_taken_off),
     BENCH_TEST(buffers_of_all_sizes), BENCH_TEST(long_frames_are_dropped),
     BENCH_TEST(checksums_are_judged), BENCH_TEST(frames_wait_for_buffers),
+    BENCH_TEST(frames_beyond_the_ring_are_dropped),
     BENCH_TEST(receive_interrupts), BENCH_TEST(receiving_is_bounded),
     BENCH_TEST(soft_reset), BENCH_TEST(nothing_moves_while_paused),
     BENCH_TEST(forged_states_are_refused),
