@@ -35,7 +35,8 @@
 #define P9_VERSION "9P2000.L"
 #define P9_NOFID UINT32_MAX
 #define P9_MAGIC 0x01021997 /* V9FS_MAGIC: f_type of statfs(2) */
-#define P9_DIRENT 24 /* qid[13] offset[8] type[1] name[s], without name */
+#define P9_DIRENT 24  /* qid[13] offset[8] type[1] name[s], without name */
+#define P9_GETLOCK 23 /* type[1] start[8] length[8] proc[4] client[s], alike */
 
 /* Flags of Tlopen and Tlcreate; the others do not concern a server. */
 #define DOTL_ACCESS 03
@@ -66,6 +67,12 @@
 
 #define LOCK_SUCCESS 0 /* Rlock */
 #define LOCK_UNLCK 2   /* Rgetlock: nobody holds it */
+
+static int
+need_room(const struct p9_call *call, size_t len)
+{
+	return len > call->room - P9_HEADER ? -EMSGSIZE : 0;
+}
 
 static int
 do_version(struct p9_call *call)
@@ -198,6 +205,7 @@ do_walk(struct p9_call *call)
 	for (unsigned i = 0; i < count; i++)
 		p9_step_name(call, names[i]);
 	if ((r = p9_parsed(call)) < 0 ||
+	    (r = need_room(call, 2 + count * P9_QID)) < 0 ||
 	    (r = p9_fid_get_path(call, number, &fid)) < 0)
 		return r;
 	r = walk(call, number, fid, newfid, names, count);
@@ -1119,7 +1127,8 @@ do_getlock(struct p9_call *call)
 		return -EINVAL;
 	if (len > NAME_MAX)
 		return -ENAMETOOLONG;
-	if ((r = get_open(call, number, &fid)) < 0)
+	if ((r = need_room(call, P9_GETLOCK + len)) < 0 ||
+	    (r = get_open(call, number, &fid)) < 0)
 		return r;
 	p9_fid_put(call->server, fid);
 	p9_put(call, LOCK_UNLCK, 1);
@@ -1130,7 +1139,11 @@ do_getlock(struct p9_call *call)
 	return 0;
 }
 
-/* A reply needs room for `reply` bytes, or nothing is done. */
+/*
+ * A reply needs room for `reply` bytes, or nothing is done.  No more than it
+ * takes: Linux brings what the reply to just this message can take.  A walk and
+ * a lock's holder need more, when it is known how much.
+ */
 static const struct message {
 	int (*handle)(struct p9_call *call);
 	uint16_t reply;
@@ -1150,16 +1163,16 @@ static const struct message {
 	[P9_TREADDIR] = { do_readdir, 4, false },
 	[P9_TFSYNC] = { do_fsync, 0, false },
 	[P9_TLOCK] = { do_lock, 1, false },
-	[P9_TGETLOCK] = { do_getlock, 1 + 8 + 8 + 4 + 2 + NAME_MAX, false },
+	[P9_TGETLOCK] = { do_getlock, P9_GETLOCK, false },
 	[P9_TLINK] = { do_link, 0, true },
 	[P9_TMKDIR] = { do_mkdir, P9_QID, true },
 	[P9_TRENAMEAT] = { do_renameat, 0, true },
 	[P9_TUNLINKAT] = { do_unlinkat, 0, true },
-	[P9_TVERSION] = { do_version, 4 + 2 + sizeof(P9_VERSION), false },
+	[P9_TVERSION] = { do_version, 4 + 2 + sizeof(P9_VERSION) - 1, false },
 	[P9_TAUTH] = { do_auth, 0, false },
 	[P9_TATTACH] = { do_attach, P9_QID, false },
 	[P9_TFLUSH] = { do_flush, 0, false },
-	[P9_TWALK] = { do_walk, 2 + P9_NAMES *P9_QID, false },
+	[P9_TWALK] = { do_walk, 2, false },
 	[P9_TREAD] = { do_read, 4, false },
 	[P9_TWRITE] = { do_write, 4, true },
 	[P9_TCLUNK] = { do_clunk, 0, false },
@@ -1184,7 +1197,7 @@ dispatch(struct p9_call *call, const uint8_t header[P9_HEADER],
 	if (type >= ARRAY_SIZE(messages) || messages[type].handle == NULL)
 		return -EOPNOTSUPP;
 	message = &messages[type];
-	if (call->room - P9_HEADER < message->reply)
+	if (need_room(call, message->reply) < 0)
 		return -EMSGSIZE;
 	if (message->changes && !call->server->writable)
 		return -EROFS;

@@ -759,6 +759,62 @@ buffers_may_be_scattered(void **state)
 	assert_memory_equal(c->in + 11, "HELLO, world", 12);
 }
 
+/* The message in c->out takes a reply of `len` bytes, and room for no more. */
+static void
+takes(struct client *c, size_t len)
+{
+	c->room = len - 1;
+	assert_int_equal(finish(c), -EMSGSIZE);
+	c->room = len;
+	assert_int_equal(finish(c), 0);
+	assert_int_equal(c->got, len);
+	c->room = sizeof(c->in);
+}
+
+/* Linux brings room for what its very message can be answered. */
+static void
+exact_room_is_enough(void **state)
+{
+	static const char *const names[] = { "dir", "dir inner" };
+	struct env *env = *state;
+	struct client *c = &env->client;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		c->room = 11;
+		assert_int_equal(walk(c, ROOT, 1 + i, names[i]), -EMSGSIZE);
+		takes(c, P9_HEADER + 2 + (1 + i) * P9_QID);
+	}
+	begin(c, P9_TGETATTR);
+	put(c, ROOT, 4);
+	put(c, UINT64_MAX, 8);
+	takes(c, P9_HEADER + 153);
+	begin(c, P9_TSTATFS);
+	put(c, ROOT, 4);
+	takes(c, P9_HEADER + 60);
+	begin(c, P9_TLOPEN);
+	put(c, 2, 4);
+	put(c, 0, 4);
+	takes(c, P9_HEADER + P9_QID + 4);
+	begin(c, P9_TGETLOCK);
+	put(c, 2, 4);
+	put(c, 1, 1);
+	put(c, 0, 8);
+	put(c, 0, 8);
+	put(c, 42, 4);
+	put_str(c, "guest");
+	takes(c, P9_HEADER + 23 + strlen("guest"));
+	begin(c, P9_TMKDIR);
+	put(c, ROOT, 4);
+	put_str(c, "made");
+	put(c, 0755, 4);
+	put(c, 0, 4);
+	takes(c, P9_HEADER + P9_QID);
+	begin(c, P9_TVERSION);
+	put(c, MSIZE, 4);
+	put_str(c, "9P2000.L");
+	takes(c, P9_HEADER + 4 + 2 + strlen("9P2000.L"));
+}
+
 static void
 counts_are_cut(void **state)
 {
@@ -1602,6 +1658,7 @@ main(void)
 		TEST(swapped_link_is_not_followed),
 		TEST(files_are_read_and_written),
 		TEST(buffers_may_be_scattered),
+		TEST(exact_room_is_enough),
 		TEST(counts_are_cut),
 		TEST(special_files_are_not_opened),
 		TEST(directories_are_listed),
