@@ -232,8 +232,9 @@ p9_open_share(struct virtio_9p *p9, struct config *node, struct err *err)
 	bool ro;
 	int rc = config_bool(node, "ro", true, &ro, err);
 
-	if (rc == 0)
-		rc = config_str(node, "path", NULL, &path, err);
+	if (rc < 0)
+		return rc;
+	rc = config_str(node, "path", NULL, &path, err);
 	if (rc < 0)
 		return rc;
 	if (path == NULL)
