@@ -6,6 +6,8 @@
 #	cloud		vmlinuz, and the modules that make /dev/kvm or that a
 #			guest needs to see its power button; without a SET
 #	amd64		vmlinuz-amd64, the standard kernel
+#	drivers		drivers and drivers-amd64: modules of these two kernels
+#			for our devices, and the modules that those need
 #	686, 686-pae	vmlinuz-686 and vmlinuz-686-pae, and busybox-i386
 #	memtest		memtest86+.bin, as a Linux boot loader takes it
 #	xen		xen, a Multiboot kernel
@@ -14,11 +16,13 @@
 # usage: test/fetch.sh DIR [SET]...
 set -eu
 
-usage="fetch.sh DIR [cloud|amd64|686|686-pae|memtest|xen|all]..."
+usage="fetch.sh DIR [cloud|amd64|drivers|686|686-pae|memtest|xen|all]..."
 dir=${1:?usage: $usage}
 shift
 modules="virt/lib/irqbypass arch/x86/kvm/kvm arch/x86/kvm/kvm-amd
     drivers/acpi/button drivers/input/evdev"
+drivers="virtio_pci virtio-rng virtio_blk"
+drivers_amd64="$drivers 9pnet_virtio 9p e1000"
 work=
 trap '[ -z "$work" ] || rm -rf "$work"' EXIT
 
@@ -118,6 +122,41 @@ fetch_kernel() {
 	keep "$work"/tree/boot/vmlinuz-* "vmlinuz-$1"
 }
 
+# Copy a module out of the tree to $work/modules, those that it needs first.
+keep_module() {
+	file=$(find "$work/tree/lib/modules" -name "$(echo "$1" |
+	    sed 's/[-_]/[-_]/g').ko")
+	[ -n "$file" ] || return 0 # it is in the kernel itself
+	cp "$file" "$work/modules/$1.ko"
+	tr '\0' '\n' <"$file" | sed -n 's/^depends=//p' | tr , '\n' |
+	    while read -r needed; do
+		[ -e "$work/modules/$needed.ko" ] || keep_module "$needed"
+	done
+}
+
+# fetch_modules DIRECTORY PACKAGE MODULE...; what it holds is in its name list.
+fetch_modules() {
+	to=$1
+	package=$2
+	shift 2
+	[ "$(cat "$dir/$to/names" 2>/dev/null)" = "$*" ] && return
+	unpack amd64 "$package"
+	rm -rf "$work/modules" "${dir:?}/$to"
+	mkdir "$work/modules"
+	for module; do
+		keep_module "$module"
+	done
+	echo "$*" >"$work/modules/names"
+	mv "$work/modules" "$dir/$to"
+}
+
+fetch_drivers() {
+	# shellcheck disable=SC2086 # one word a module
+	fetch_modules drivers linux-image-cloud-amd64 $drivers
+	# shellcheck disable=SC2086
+	fetch_modules drivers-amd64 linux-image-amd64 $drivers_amd64
+}
+
 fetch_busybox_i386() {
 	have busybox-i386 && return
 	unpack i386 busybox-static
@@ -141,6 +180,7 @@ fetch() {
 	case $1 in
 	cloud) fetch_cloud ;;
 	amd64) fetch_kernel "$1" amd64 ;;
+	drivers) fetch_drivers ;;
 	686 | 686-pae)
 		fetch_kernel "$1" i386
 		fetch_busybox_i386
@@ -148,7 +188,7 @@ fetch() {
 	memtest) fetch_memtest ;;
 	xen) fetch_xen ;;
 	all)
-		for name in cloud amd64 686 686-pae memtest xen; do
+		for name in cloud amd64 drivers 686 686-pae memtest xen; do
 			fetch "$name"
 		done
 		;;

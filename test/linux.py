@@ -10,6 +10,13 @@ COMPLAINT = re.compile(r'BUG|WARNING|Call Trace|ACPI.*[Ee]rror|[Ff]irmware '
                        r'[Bb]ug|unexpected|[Uu]nstable|not responding|failed|'
                        r'rcu:.* stall|lockup|nobody cared|conflict|'
                        r"can't claim|no compatible bridge")
+
+# On a busy host a kernel's measurements of time may fail: how long the loops of
+# a second processor take, and, if it did not even get the quick look at the TSC
+# that it says so of, whether the TSC can be trusted at all.
+BUSY = r'calibrate_delay_direct\(\) failed'
+BUSY_CLOCK = (BUSY + r'|\] (tsc|clocksource|sched_clock): |'
+              r'TSC found unstable|Unstable clock detected')
 CLOCK = '/sys/devices/system/clocksource/clocksource0/current_clocksource'
 
 
