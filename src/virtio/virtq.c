@@ -578,51 +578,75 @@ chain_mark_dirty(struct virtq *vq, const struct virtq_chain *chain,
 }
 
 static void
-push_split(struct virtq *vq, const struct virtq_chain *chain, uint32_t written)
+push_split(struct virtq *vq, const struct virtq_chain *chains,
+    const uint64_t *written, unsigned n)
 {
 	uint16_t idx = (uint16_t)vq->regs->used;
-	uint64_t off = USED_RING + idx % vq->size * (uint64_t)USED_ELEM_SIZE;
 
-	ring_store32(vq->device + off, chain->id);
-	ring_store32(vq->device + off + 4, written);
-	mem_wrote(vq->mem, vq->regs->device + off, USED_ELEM_SIZE);
-	idx++;
+	for (unsigned i = 0; i < n; i++, idx++) {
+		uint64_t off =
+		    USED_RING + idx % vq->size * (uint64_t)USED_ELEM_SIZE;
+
+		ring_store32(vq->device + off, chains[i].id);
+		ring_store32(vq->device + off + 4, (uint32_t)written[i]);
+		mem_wrote(vq->mem, vq->regs->device + off, USED_ELEM_SIZE);
+	}
 	ring_store16(vq->device + USED_IDX, idx);
 	mem_wrote(vq->mem, vq->regs->device + USED_IDX, 2);
 	vq->regs->used = idx;
 }
 
-/* 2.8.6: one used descriptor for the chain; its flags are written last. */
+/* 2.8.6: one used descriptor for a chain; the first one's flags come last. */
 static void
-push_packed(struct virtq *vq, const struct virtq_chain *chain, uint32_t written)
+push_packed(struct virtq *vq, const struct virtq_chain *chains,
+    const uint64_t *written, unsigned n)
 {
-	uint64_t pos = vq->regs->used;
-	uint64_t off = (pos & ~LAP) * DESC_SIZE;
-	uint16_t flags = pos & LAP ? 0 : DESC_F_AVAIL | DESC_F_USED;
+	uint64_t first = (vq->regs->used & ~LAP) * DESC_SIZE;
+	uint16_t first_flags = 0;
 
-	if (written != 0)
-		flags |= DESC_F_WRITE;
-	ring_store32(vq->desc + off + 8, written);
-	ring_store16(vq->desc + off + 12, chain->id);
-	ring_store16(vq->desc + off + 14, flags);
-	mem_wrote(vq->mem, vq->regs->desc + off + 8, 8);
-	vq->regs->used = slot_forward(vq, pos, chain->slots);
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t pos = vq->regs->used;
+		uint64_t off = (pos & ~LAP) * DESC_SIZE;
+		uint16_t flags = pos & LAP ? 0 : DESC_F_AVAIL | DESC_F_USED;
+
+		if (written[i] != 0)
+			flags |= DESC_F_WRITE;
+		ring_store32(vq->desc + off + 8, (uint32_t)written[i]);
+		ring_store16(vq->desc + off + 12, chains[i].id);
+		if (i == 0)
+			first_flags = flags;
+		else
+			ring_store16(vq->desc + off + 14, flags);
+		mem_wrote(vq->mem, vq->regs->desc + off + 8, 8);
+		vq->regs->used = slot_forward(vq, pos, chains[i].slots);
+	}
+	ring_store16(vq->desc + first + 14, first_flags);
+	mem_wrote(vq->mem, vq->regs->desc + first + 14, 2);
+}
+
+void
+virtq_push_all(struct virtq *vq, const struct virtq_chain *chains,
+    const uint64_t *written, unsigned n)
+{
+	if (n == 0 || !virtq_usable(vq))
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		assert(written[i] <= chains[i].writable_len);
+		assert(vq->in_flight >= chains[i].slots);
+		chain_mark_dirty(vq, &chains[i], written[i]);
+		vq->in_flight -= chains[i].slots;
+		vq->regs->unsignalled += chains[i].slots;
+	}
+	if (vq->packed)
+		push_packed(vq, chains, written, n);
+	else
+		push_split(vq, chains, written, n);
 }
 
 void
 virtq_push(struct virtq *vq, const struct virtq_chain *chain, uint64_t written)
 {
-	assert(written <= chain->writable_len);
-	if (!virtq_usable(vq))
-		return;
-	assert(vq->in_flight >= chain->slots);
-	chain_mark_dirty(vq, chain, written);
-	if (vq->packed)
-		push_packed(vq, chain, (uint32_t)written);
-	else
-		push_split(vq, chain, (uint32_t)written);
-	vq->in_flight -= chain->slots;
-	vq->regs->unsignalled += chain->slots;
+	virtq_push_all(vq, chain, &written, 1);
 }
 
 /* ---- notifications ------------------------------------------------------ */

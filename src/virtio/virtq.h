@@ -145,6 +145,12 @@ void virtq_unpop(struct virtq *vq, const struct virtq_chain *chain);
  */
 void virtq_push(struct virtq *vq, const struct virtq_chain *chain,
     uint64_t written);
+/*
+ * The same for several at once, in their order: a driver that finds the first
+ * finds them all.
+ */
+void virtq_push_all(struct virtq *vq, const struct virtq_chain *chains,
+    const uint64_t *written, unsigned n);
 /* After pushing one or several: interrupt, if the driver wants one. */
 void virtq_notify(struct virtq *vq);
 /* For a device that refuses a chain's contents: breaks the queue. */
