@@ -83,9 +83,8 @@ pci_func_of(struct device *dev)
 	return device_model(dev)->pci_help != NULL ? device_self(dev) : NULL;
 }
 
-/* The place that the node `pci.BUS.SLOT.FUNC` names. */
-static int
-node_addr(struct config *node, struct pci_addr *addr, struct err *err)
+int
+pci_node_addr(struct config *node, struct pci_addr *addr, struct err *err)
 {
 	char *path = node != NULL ? config_path(node) : xstrdup("");
 	unsigned bus, slot, func;
@@ -129,7 +128,7 @@ pci_func_init(struct pci_func *func, struct device *dev,
 	func->dev = dev;
 	func->cap_end = PCI_CAP_FIRST;
 	lock_init(&func->irq_lock);
-	rc = node_addr(device_config(dev), &func->addr, err);
+	rc = pci_node_addr(device_config(dev), &func->addr, err);
 	if (rc < 0)
 		return rc;
 	pci_set_cfg(func, PCI_CFG_VENDOR, 2, ids->vendor, 0);

@@ -160,6 +160,8 @@ struct pci_func {
 		.name = #member                                         \
 	}
 
+/* The place that the node `pci.BUS.SLOT.FUNC` names. */
+int pci_node_addr(struct config *node, struct pci_addr *addr, struct err *err);
 /* In a device's create(): take the place that its node's name says. */
 int pci_func_init(struct pci_func *func, struct device *dev,
     const struct pci_ids *ids, struct err *err);
