@@ -13,11 +13,13 @@
  *                         └────────── progress ──────── stalled
  *
  *              A stalled peer keeps what is queued and loses what comes after,
- *              so that it cannot stop a guest's console for ever.
+ *              so that it cannot stop a guest's console for ever.  With a
+ *              patient user none stalls.
  * Input        room() is asked first and that much read.  Without room nothing
  *              is read, and chardev_wake() has us ask again.  A peer that hangs
  *              up meanwhile would keep the loop spinning, so its event goes and
- *              chardev_wake() alone drives what it has left to read.
+ *              chardev_wake() alone drives what it has left to read.  With
+ *              nothing left its end needs no room and is seen at once.
  * Locking      dev->lock guards the queue, under the user's lock.  The loop's
  *              thread alone touches descriptors and holds no lock when it calls
  *              the user.  While it writes from the ring, others only append.
@@ -71,7 +73,8 @@ set_full_locked(struct chardev *dev)
 	if (dev->full)
 		return;
 	dev->full = true;
-	event_arm(dev->stall, CHARDEV_STALL_NS, 0);
+	if (!dev->user.patient)
+		event_arm(dev->stall, CHARDEV_STALL_NS, 0);
 }
 
 /* After any change that may have made room: tell the user who waits for it. */
@@ -242,6 +245,10 @@ on_input(void *arg, int fd, unsigned ready)
 	if (chardev_pump(dev) || !(ready & EVENT_HANGUP))
 		return;
 	/* No room, or detached by now. */
+	if (io_fd_at_end(&dev->in)) {
+		dev->family->ended(dev);
+		return;
+	}
 	event_remove(dev->in_event);
 	dev->in_event = NULL;
 }
@@ -263,6 +270,19 @@ on_wake(void *arg)
 }
 
 /* ---- peers -------------------------------------------------------------- */
+
+/* Whether a peer is there may have changed. */
+static void
+tell(struct chardev *dev)
+{
+	bool is = chardev_attached(dev);
+
+	if (is == dev->told)
+		return;
+	dev->told = is;
+	if (dev->has_user && dev->user.connected != NULL)
+		dev->user.connected(dev->user.arg, is);
+}
 
 int
 chardev_attach(struct chardev *dev, int in, int out, struct err *err)
@@ -286,6 +306,7 @@ chardev_attach(struct chardev *dev, int in, int out, struct err *err)
 	lock_take(&dev->lock);
 	dev->open = true;
 	lock_drop(&dev->lock);
+	tell(dev);
 	/* Input is pulled from the loop, not under the locks of an opener. */
 	chardev_wake(dev);
 	return 0;
@@ -317,6 +338,7 @@ chardev_end_input(struct chardev *dev)
 	event_remove(dev->in_event);
 	dev->in_event = NULL;
 	io_fd_fini(&dev->in);
+	tell(dev);
 }
 
 void
@@ -331,6 +353,7 @@ chardev_end_output(struct chardev *dev)
 	dev->len = 0;
 	lock_drop(&dev->lock);
 	settle(dev);
+	tell(dev);
 }
 
 void

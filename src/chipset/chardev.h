@@ -13,9 +13,9 @@
  *
  * Output is queued here up to CHARDEV_QUEUE bytes and never blocks.  Without a
  * client it is dropped.  A client that reads nothing for 5 s while the queue is
- * full loses what follows until it reads again.  Input is pulled: it is read
- * from the peer only when its user has room, so nothing is lost and nothing
- * grows.
+ * full loses what follows until it reads again, unless the user is patient.
+ * Input is pulled: it is read from the peer only when its user has room, so
+ * nothing is lost and nothing grows.
  *
  * stdio puts the terminal back however the process ends, by handlers for those
  * fatal signals that have their default action when it is opened; whoever
@@ -44,6 +44,13 @@ struct chardev_user {
 	void (*receive)(void *arg, const uint8_t *data, size_t len);
 	/* The queue has drained: chardev_writable() is true again.  Optional. */
 	void (*drained)(void *arg);
+	/*
+	 * Optional.  A peer is there, or has gone and all it sent was received.
+	 * Where a peer is there from the first, chardev_open() itself tells.
+	 */
+	void (*connected)(void *arg, bool is);
+	/* Its output is never lost to a peer that does not read: it waits. */
+	bool patient;
 	void *arg;
 };
 

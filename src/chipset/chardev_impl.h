@@ -32,6 +32,8 @@ void io_fd_fini(struct io_fd *io);
  */
 ssize_t io_fd_read(const struct io_fd *io, void *buf, size_t len);
 ssize_t io_fd_write(const struct io_fd *io, const void *buf, size_t len);
+/* Is it a socket whose peer has ended, with nothing left to read? */
+bool io_fd_at_end(const struct io_fd *io);
 
 /* ---- back ends ---------------------------------------------------------- */
 
@@ -57,6 +59,7 @@ struct chardev {
 	struct event *out_event; /* waits for room while the queue has bytes */
 	struct event *wake;
 	struct event *stall;
+	bool told; /* the user, that a peer is there */
 
 	struct lock lock;
 	/* Guarded by it. */

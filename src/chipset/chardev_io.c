@@ -68,6 +68,15 @@ io_fd_read(const struct io_fd *io, void *buf, size_t len)
 	return n < 0 ? -errno : n;
 }
 
+bool
+io_fd_at_end(const struct io_fd *io)
+{
+	char byte;
+
+	return io->socket &&
+	    recv(io->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0;
+}
+
 /* write(2), with the SIGPIPE that it may raise in this thread taken back. */
 static ssize_t
 write_quietly(int fd, const void *buf, size_t len)
