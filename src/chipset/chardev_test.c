@@ -55,7 +55,8 @@ struct rig {
 	size_t room; /* what the user can take; goes down as it takes */
 	unsigned asked;
 	unsigned drained;
-	uint8_t *got; /* owned */
+	unsigned came, went; /* peers; there is never more than one */
+	uint8_t *got;        /* owned */
 	size_t got_len;
 };
 
@@ -89,6 +90,18 @@ rig_drained(void *arg)
 	rig->drained++;
 }
 
+static void
+rig_connected(void *arg, bool is)
+{
+	struct rig *rig = arg;
+
+	assert_int_equal(rig->came - rig->went, is ? 0 : 1);
+	if (is)
+		rig->came++;
+	else
+		rig->went++;
+}
+
 static int
 rig_try(struct rig *rig, struct loop *loop, const char *text, struct err *err)
 {
@@ -96,6 +109,7 @@ rig_try(struct rig *rig, struct loop *loop, const char *text, struct err *err)
 		.room = rig_room,
 		.receive = rig_receive,
 		.drained = rig_drained,
+		.connected = rig_connected,
 		.arg = rig,
 	};
 
@@ -584,6 +598,38 @@ a_newcomer_replaces_who_left_unread(void **state)
 	expect_talk(&rig, fd);
 	close(fd);
 	rig_close(&rig);
+}
+
+static void
+the_user_hears_of_clients(void **state)
+{
+	char *text = xasprintf("socket,%s/heard", dir);
+	struct rig rig;
+	int fd;
+
+	rig_open(&rig, *state, text);
+	for (unsigned i = 0; i < 3; i++) {
+		rig.room = SIZE_MAX;
+		fd = connect_unix(text + 7);
+		RUN_UNTIL(*state, rig.came == i + 1);
+		/* One that left nothing has gone, though there is no room. */
+		rig.room = 0;
+		close(fd);
+		RUN_UNTIL(*state, rig.went == i + 1);
+	}
+	/* One that left something has not until it is read. */
+	fd = connect_unix(text + 7);
+	assert_int_equal(write(fd, "left", 4), 4);
+	close(fd);
+	run_idle(*state);
+	assert_int_equal(rig.came, 4);
+	assert_int_equal(rig.went, 3);
+	rig.room = SIZE_MAX;
+	chardev_wake(rig.dev);
+	RUN_UNTIL(*state, rig.went == 4);
+	assert_int_equal(rig.got_len, 4);
+	rig_close(&rig);
+	free(text);
 }
 
 /* Write until the user is told to wait; the bytes taken. */
@@ -1515,6 +1561,7 @@ main(void)
 		TEST(input_is_pulled_and_none_is_lost),
 		TEST(a_client_that_left_is_read_to_its_end),
 		TEST(a_newcomer_replaces_who_left_unread),
+		TEST(the_user_hears_of_clients),
 		TEST(a_slow_client_pushes_back),
 		TEST(a_stuck_client_loses_output),
 		TEST(a_client_that_goes_frees_the_user),

@@ -6,7 +6,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include "event/event.h"
 #include "test/virtio_driver.h"
 #include "virtio/virtio.h"
+#include "vm/platform.h"
 
 #define READY 0x0f
 #define MULTIPORT BIT(1)
@@ -699,6 +701,62 @@ ports_of_another_machine_are_refused(void **state)
 	bench_free(b);
 }
 
+struct driver_thread {
+	struct env *e;
+	_Atomic bool stop;
+};
+
+/* Notifies everything and speaks on a ring that is being used and reset. */
+static void *
+other_processor(void *arg)
+{
+	struct driver_thread *t = arg;
+	struct bus *bus = vm_mmio(t->e->b->vm);
+
+	while (!atomic_load_explicit(&t->stop, memory_order_relaxed)) {
+		for (unsigned q = 0; q < 34; q++)
+			bus_write(bus, t->e->d.notify + q * 4, 2, q);
+		(void)bus_read(bus, t->e->d.isr, 1);
+	}
+	return NULL;
+}
+
+static void
+processors_may_disagree(void **state)
+{
+	struct env *e = *state;
+	struct driver_thread t = { .e = e };
+	pthread_t thread;
+
+	begin(e);
+	assert_int_equal(pthread_create(&thread, NULL, other_processor, &t), 0);
+	for (unsigned round = 0; round < 30; round++) {
+		int fd;
+
+		begin(e);
+		fd = connected(e, 0);
+		say(e, 0, PORT_OPEN, 1);
+		offer_in(e, 0, 64);
+		client_sends(fd, "in");
+		assert_in(e, 0, "in");
+		guest_sends(e, 0, "out");
+		assert_client_gets(e, fd, "out");
+		if (round % 2 == 0)
+			offer_in(e, 0, 64);
+		client_sends(fd, "unread");
+		close(fd);
+		virtio_driver_set_status(&e->d, 0);
+		turn(e, 5);
+		/* The next driver reads what the last left, to its end. */
+		virtio_driver_init(&e->d, e->b, 0);
+		offer_in(e, 0, 64);
+		offer_in(e, 0, 64);
+		turn(e, 20);
+	}
+	atomic_store_explicit(&t.stop, true, memory_order_relaxed);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 static void
 any_access_is_survived(void **state)
 {
@@ -779,6 +837,7 @@ main(void)
 		TEST(pausing_keeps_everything),
 		TEST(state_makes_the_trip),
 		TEST(ports_of_another_machine_are_refused),
+		TEST(processors_may_disagree),
 		TEST(any_access_is_survived),
 	};
 
