@@ -21,7 +21,7 @@ dir=${1:?usage: $usage}
 shift
 modules="virt/lib/irqbypass arch/x86/kvm/kvm arch/x86/kvm/kvm-amd
     drivers/acpi/button drivers/input/evdev"
-drivers="virtio_pci virtio-rng virtio_blk"
+drivers="virtio_pci virtio-rng virtio_blk virtio_net virtio_console"
 drivers_amd64="$drivers 9pnet_virtio 9p e1000"
 work=
 trap '[ -z "$work" ] || rm -rf "$work"' EXIT
