@@ -702,21 +702,21 @@ ports_of_another_machine_are_refused(void **state)
 }
 
 struct driver_thread {
-	struct env *e;
+	struct bus *bus;
+	gpa_t notify, isr;
 	_Atomic bool stop;
 };
 
-/* Notifies everything and speaks on a ring that is being used and reset. */
+/* Notifies every queue while they are used and reset. */
 static void *
 other_processor(void *arg)
 {
 	struct driver_thread *t = arg;
-	struct bus *bus = vm_mmio(t->e->b->vm);
 
 	while (!atomic_load_explicit(&t->stop, memory_order_relaxed)) {
 		for (unsigned q = 0; q < 34; q++)
-			bus_write(bus, t->e->d.notify + q * 4, 2, q);
-		(void)bus_read(bus, t->e->d.isr, 1);
+			bus_write(t->bus, t->notify + q * 4, 2, q);
+		(void)bus_read(t->bus, t->isr, 1);
 	}
 	return NULL;
 }
@@ -725,10 +725,12 @@ static void
 processors_may_disagree(void **state)
 {
 	struct env *e = *state;
-	struct driver_thread t = { .e = e };
+	struct driver_thread t = { .bus = vm_mmio(e->b->vm) };
 	pthread_t thread;
 
 	begin(e);
+	t.notify = e->d.notify;
+	t.isr = e->d.isr;
 	assert_int_equal(pthread_create(&thread, NULL, other_processor, &t), 0);
 	for (unsigned round = 0; round < 30; round++) {
 		int fd;
