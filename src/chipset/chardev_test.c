@@ -103,18 +103,26 @@ rig_connected(void *arg, bool is)
 }
 
 static int
-rig_try(struct rig *rig, struct loop *loop, const char *text, struct err *err)
+rig_try_as(struct rig *rig, struct loop *loop, const char *text, bool patient,
+    struct err *err)
 {
 	const struct chardev_user user = {
 		.room = rig_room,
 		.receive = rig_receive,
 		.drained = rig_drained,
 		.connected = rig_connected,
+		.patient = patient,
 		.arg = rig,
 	};
 
 	*rig = (struct rig) { .loop = loop, .room = SIZE_MAX };
 	return chardev_open(loop, text, &user, &rig->dev, err);
+}
+
+static int
+rig_try(struct rig *rig, struct loop *loop, const char *text, struct err *err)
+{
+	return rig_try_as(rig, loop, text, false, err);
 }
 
 static void
@@ -700,13 +708,18 @@ static void
 a_stuck_client_loses_output(void **state)
 {
 	char *text = xasprintf("socket,%s/stuck", dir);
+	char *waits = xasprintf("socket,%s/waits", dir);
 	uint8_t *data = xcalloc(1, FLOOD);
 	uint64_t start;
-	struct rig rig;
-	size_t sent;
-	int fd;
+	struct rig rig, patient;
+	size_t sent, kept;
+	int fd, other;
 
 	fill_pattern(data, FLOOD);
+	assert_int_equal(rig_try_as(&patient, *state, waits, true, NULL), 0);
+	other = connect_unix(waits + 7);
+	expect_talk(&patient, other);
+	kept = fill_up(&patient, data, FLOOD);
 	rig_open(&rig, *state, text);
 	fd = connect_unix(text + 7);
 	expect_talk(&rig, fd);
@@ -718,6 +731,13 @@ a_stuck_client_loses_output(void **state)
 	log_set_sink(NULL);
 	assert_true(now_ns() - start > 4 * NS_PER_SEC);
 	expect_dropped(&rig);
+	/* A patient user waits on. */
+	assert_int_equal(patient.drained, 0);
+	assert_false(chardev_writable(patient.dev));
+	expect(*state, other, data, kept);
+	assert_int_equal(patient.drained, 1);
+	close(other);
+	rig_close(&patient);
 
 	/* What it was promised it gets, and then it is served again. */
 	expect(*state, fd, data, sent);
@@ -728,6 +748,7 @@ a_stuck_client_loses_output(void **state)
 	rig_close(&rig);
 	free(data);
 	free(text);
+	free(waits);
 }
 
 static void
