@@ -389,6 +389,42 @@ chains_come_back_in_any_order(void **state)
 	}
 }
 
+/* With packed rings over the end of a lap, too. */
+static void
+several_are_pushed_in_their_order(void **state)
+{
+	static const struct part parts[] = { { DATA, 4, WRITE },
+		{ DATA + 8, 4, WRITE } };
+	static const uint64_t written[] = { 4, 0, 3 };
+
+	BOTH(packed)
+	{
+		struct virtq_chain chains[3];
+		struct driver d;
+		uint16_t ids[3];
+
+		driver_init(&d, packed, 8, 0);
+		for (unsigned i = 0; i < 3; i++)
+			virtq_chain_init(&chains[i], 8);
+		for (unsigned round = 0; round < 9; round++) {
+			for (unsigned i = 0; i < 3; i++) {
+				ids[i] = i == 1 ? offer(&d, parts, 2) :
+						  offer_one(&d, DATA, 4, WRITE);
+				assert_int_equal(virtq_pop(&d.vq, &chains[i]),
+				    1);
+			}
+			virtq_push_all(&d.vq, chains, written, 3);
+			for (unsigned i = 0; i < 3; i++)
+				assert_used(&d, i == 1 ? 2 : 1, ids[i],
+				    (uint32_t)written[i]);
+			virtq_push_all(&d.vq, chains, written, 0);
+		}
+		for (unsigned i = 0; i < 3; i++)
+			virtq_chain_fini(&chains[i]);
+		driver_fini(&d);
+	}
+}
+
 static void
 a_chain_given_back_is_popped_again(void **state)
 {
@@ -1209,6 +1245,7 @@ main(void)
 		cmocka_unit_test(indexes_wrap),
 		cmocka_unit_test(odd_sizes_are_for_packed_rings),
 		cmocka_unit_test(chains_come_back_in_any_order),
+		cmocka_unit_test(several_are_pushed_in_their_order),
 		cmocka_unit_test(a_chain_given_back_is_popped_again),
 		cmocka_unit_test(indirect_tables_are_followed),
 		cmocka_unit_test(what_was_written_is_dirty),
