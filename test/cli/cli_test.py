@@ -436,8 +436,15 @@ ENGINE_ERRORS = [
      'vCPU 0: none of the host CPUs it is pinned to is there'),
     ('a wrong list of CPUs', '-o vcpu.0.cpuset=1-x -o boot.kernel={kernel} vm0',
      4, "vcpu.0.cpuset: not a list of CPUs: '1-x'"),
-    ('a disk', '-s 2,virtio-blk,/x -o boot.kernel={kernel} vm0', 4,
-     'pci slot 0:2:0: unknown device "virtio-blk"'),
+    ('a device that there is not', '-s 2,nvme,/x -o boot.kernel={kernel} vm0',
+     4, 'pci slot 0:2:0: unknown device "nvme"'),
+    ('a disk that is not there', '-s 2,virtio-blk,{dir}/none '
+     '-o boot.kernel={kernel} vm0', 4,
+     "pci.0.2.0.path: '{dir}/none': cannot be opened: No such file or "
+     'directory'),
+    ('an unknown option of a disk', '-s 2,virtio-blk,{kernel},ro,colour=red '
+     '-o boot.kernel={kernel} vm0', 4,
+     'pci.0.2.0.colour: the device "virtio-blk" has no such option'),
     ('an alias as a device', '-o pci.0.2.0.device=amd_hostbridge '
      '-o boot.kernel={kernel} vm0', 4,
      'pci slot 0:2:0: legacy device "amd_hostbridge", use "hostbridge" '
