@@ -1818,7 +1818,10 @@ time_stands_still(void **state)
 	begin = __rdtsc();
 	engine_time_start(g->engine);
 	after = guest_rdtsc(g, 0);
-	assert_in_range(after, during, during + (__rdtsc() - begin));
+	assert_true(after >= during);
+	/* KVM has a guest's TSC follow the clock if the host's is not trusted. */
+	if (host_tsc_is_stable())
+		assert_in_range(after, during, during + (__rdtsc() - begin));
 	/* And the other vCPU is in step, where the host's processors are. */
 	after = guest_rdtsc(g, 1);
 	if (host_tsc_is_stable())
