@@ -27,6 +27,7 @@ struct rig_disk {
 	struct block_req *waiting; /* youngest first, linked by `next` */
 	unsigned held;
 	unsigned allowed; /* of those that are held, to be done */
+	bool busy;        /* one is being done, and no more held */
 	bool stop;
 };
 
@@ -164,12 +165,14 @@ rig_run(void *arg)
 			continue;
 		}
 		disk->waiting = req->next;
+		disk->held--;
+		disk->allowed--;
+		disk->busy = true;
 		error = carry_out(disk->rig, req);
 		lock_drop(&disk->lock);
 		block_complete(req, error);
 		lock_take(&disk->lock);
-		disk->held--;
-		disk->allowed--;
+		disk->busy = false;
 		pthread_cond_broadcast(&disk->changed);
 	}
 	lock_drop(&disk->lock);
@@ -195,7 +198,7 @@ block_rig_release(struct block_rig *rig, unsigned n)
 	lock_take(&disk->lock);
 	disk->allowed = MIN(n, disk->held);
 	pthread_cond_broadcast(&disk->changed);
-	while (disk->allowed > 0)
+	while (disk->allowed > 0 || disk->busy)
 		lock_wait(&disk->lock, &disk->changed);
 	lock_drop(&disk->lock);
 }
