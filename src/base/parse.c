@@ -122,6 +122,18 @@ parse_bool(const char *text, bool *value)
 }
 
 int
+parse_hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+int
 parse_cpus(const char *text, cpu_set_t *cpus)
 {
 	cpu_set_t set = *cpus;

@@ -1,8 +1,8 @@
 /*
  * Numbers as people write them on command lines and in files.
  *
- * All return 0, or -EINVAL for text that is not wholly a number, or -ERANGE;
- * the result is written on success only.
+ * Unless said otherwise they return 0, or -EINVAL for text that is not wholly a
+ * number, or -ERANGE; the result is written on success only.
  */
 #ifndef BASE_PARSE_H
 #define BASE_PARSE_H
@@ -23,6 +23,9 @@ int parse_memsize(const char *text, uint64_t *value);
 
 /* true yes on 1, false no off 0, in any case. */
 int parse_bool(const char *text, bool *value);
+
+/* The value of a hexadecimal digit in either case, or -1. */
+int parse_hex_digit(char c);
 
 /* A list of CPUs, "0-3,6", added to those already in the set. */
 int parse_cpus(const char *text, cpu_set_t *cpus);

@@ -9,19 +9,8 @@
 
 #include "base/alloc.h"
 #include "base/md5.h"
+#include "base/parse.h"
 #include "base/uuid.h"
-
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 /* Does a hyphen stand before byte i of the text? */
 static bool
@@ -40,10 +29,10 @@ uuid_parse(const char *text, struct uuid *uuid)
 		if (hyphen_before(i) && *text++ != '-')
 			return false;
 		/* A NUL is no digit, so this stops at the end of the text. */
-		high = hex_digit(text[0]);
+		high = parse_hex_digit(text[0]);
 		if (high < 0)
 			return false;
-		low = hex_digit(text[1]);
+		low = parse_hex_digit(text[1]);
 		if (low < 0)
 			return false;
 		parsed.b[i] = (uint8_t)(high << 4 | low);

@@ -146,6 +146,21 @@ config_path(const struct config *node)
 	return path;
 }
 
+int
+config_err_place(const struct config *node, struct err *err, int rc)
+{
+	char *path;
+
+	if (err == NULL)
+		return rc;
+	path = config_path(node);
+	/* What config_*() says names it already. */
+	if (strncmp(err->msg, path, strlen(path)) != 0)
+		(void)err_prefix(err, rc, "%s", path);
+	free(path);
+	return rc;
+}
+
 /* The full name of path below node, for messages. */
 static char *
 full_path(const struct config *node, const char *path)

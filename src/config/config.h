@@ -72,6 +72,8 @@ int config_str(struct config *node, const char *path, const char *dflt,
 /* The node's own word, and its full dotted path (fresh; "" for the root). */
 const char *config_name(const struct config *node);
 char *config_path(const struct config *node);
+/* Have the sentence of an error say which node it is about.  Returns rc. */
+int config_err_place(const struct config *node, struct err *err, int rc);
 
 /* Children in the order they were last set.  config_child(NULL) begins. */
 struct config *config_child(struct config *node, struct config *after);

@@ -5,19 +5,8 @@
 #include <string.h>
 
 #include "base/md5.h"
+#include "base/parse.h"
 #include "net/net_impl.h"
-
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 int
 mac_parse(const char *text, uint8_t mac[NET_MAC_LEN], struct err *err)
@@ -32,7 +21,7 @@ mac_parse(const char *text, uint8_t mac[NET_MAC_LEN], struct err *err)
 		if (i > 0 && *p++ != ':')
 			goto malformed;
 		/* One digit will do, as for ether_aton(3). */
-		while (digits < 2 && (digit = hex_digit(*p)) >= 0) {
+		while (digits < 2 && (digit = parse_hex_digit(*p)) >= 0) {
 			value = value * 16 + digit;
 			digits++;
 			p++;

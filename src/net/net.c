@@ -979,7 +979,7 @@ net_open(struct config *node, const char *mac_seed, const struct net_ops *ops,
 
 fail:
 	net_close(net);
-	return rc;
+	return config_err_place(node, err, rc);
 }
 
 void

@@ -241,7 +241,7 @@ p9_open_share(struct virtio_9p *p9, struct config *node, struct err *err)
 		return err_set(err, -EINVAL, "virtio-9p: path required");
 	rc = p9_open(path, !ro, P9_MSIZE_MAX, &p9->server, err);
 	free(path);
-	return rc;
+	return rc < 0 ? config_err_place(node, err, rc) : rc;
 }
 
 static int

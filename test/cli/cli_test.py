@@ -442,6 +442,8 @@ ENGINE_ERRORS = [
      '-o boot.kernel={kernel} vm0', 4,
      "pci.0.2.0.path: '{dir}/none': cannot be opened: No such file or "
      'directory'),
+    ('a wrong network', '-s 2,virtio-net,nope -o boot.kernel={kernel} vm0', 4,
+     'pci.0.2.0: nope: no such backend (tapN, slirp, passt, p2p or switch)'),
     ('an unknown option of a disk', '-s 2,virtio-blk,{kernel},ro,colour=red '
      '-o boot.kernel={kernel} vm0', 4,
      'pci.0.2.0.colour: the device "virtio-blk" has no such option'),
