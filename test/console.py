@@ -63,7 +63,9 @@ class Console:
         return bool(data)
 
     def expect(self, pattern, seconds):
-        """Wait for the pattern; the match.  Text up to its end is used up."""
+        """Wait for the pattern; the match, whose string begins with what came
+        before it.  Text up to its end is used up.  A pattern that takes in
+        what comes before is slow: it is tried anew with all that is read."""
         regex = re.compile(pattern, re.MULTILINE)
         deadline = time.monotonic() + seconds
         late = False

@@ -24,7 +24,8 @@ def ask(console, command, seconds=20):
     """Type a command at the prompt; what it answers."""
     console.send(command + '\r')
     console.expect(re.escape(command) + r'\n', seconds)
-    return console.expect(rf'(?s)(.*?){PROMPT}', seconds).group(1)
+    match = console.expect(PROMPT, seconds)
+    return match.string[:match.start()]
 
 
 def complaints(console, forgiven=r'(?!)'):

@@ -61,9 +61,8 @@ class Outer:
 
     def finish(self, seconds):
         """The exit status, and the output since the last expect()."""
-        match = self.console.expect(
-            rf'(?s)(.*?)@(\d+)@{self.serial}@\n', seconds)
-        return int(match.group(2)), match.group(1)
+        match = self.console.expect(rf'@(\d+)@{self.serial}@\n', seconds)
+        return int(match.group(1)), match.string[:match.start()]
 
     def run(self, command, seconds):
         self.start(f'{{ {command}; }} </dev/null 2>&1')
