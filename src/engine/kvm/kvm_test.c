@@ -1792,6 +1792,19 @@ host_tsc_is_stable(void)
 	return strcmp(name, "tsc\n") == 0;
 }
 
+/*
+ * How far a guest's TSC may have come since the host's was `begin`.  Where the
+ * host's is not trusted KVM has the guest's follow the kernel's clock instead,
+ * by a frequency that was measured badly: seen to be 2 % off.
+ */
+static uint64_t
+tsc_at_most(uint64_t begin)
+{
+	uint64_t elapsed = __rdtsc() - begin;
+
+	return host_tsc_is_stable() ? elapsed : elapsed + elapsed / 8;
+}
+
 static void
 time_stands_still(void **state)
 {
@@ -1818,10 +1831,7 @@ time_stands_still(void **state)
 	begin = __rdtsc();
 	engine_time_start(g->engine);
 	after = guest_rdtsc(g, 0);
-	assert_true(after >= during);
-	/* KVM has a guest's TSC follow the clock if the host's is not trusted. */
-	if (host_tsc_is_stable())
-		assert_in_range(after, during, during + (__rdtsc() - begin));
+	assert_in_range(after, during, during + tsc_at_most(begin));
 	/* And the other vCPU is in step, where the host's processors are. */
 	after = guest_rdtsc(g, 1);
 	if (host_tsc_is_stable())
