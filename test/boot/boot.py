@@ -95,6 +95,10 @@ def shell(boot, kernel, cpus, busybox=None):
     measured = MEASURED in boot.console.history
     judge(boot.console, cpus, boot.case,
           BUSY if measured else BUSY_CLOCK)
+    # The kernel takes a second to make up its mind.
+    ask(boot.console, 'stty cols 500')
+    ask(boot.console, f'for i in $(seq 50); do grep -q tsc-early {CLOCK} || '
+        'break; sleep 0.1; done')
     answer = ask(boot.console, f'cat {CLOCK}')
     if measured or answer == 'tsc\n':
         boot.case(answer == 'tsc\n', 'its clock is the TSC', answer)
